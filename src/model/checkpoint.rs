@@ -1,0 +1,68 @@
+//! What is committed with an offset: where a partition's open windows begin, and which run counts them.
+
+use super::{Offset, Timestamp};
+
+/// Why a run began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RunCause {
+    /// The group had no committed offset for the partition.
+    First,
+    /// An operator set the offset: it was committed without our metadata.
+    Reset,
+    /// The committed offset was no longer retained: what lay before `start` is lost to this group.
+    Retention,
+}
+
+impl RunCause {
+    /// All causes, in the order of the schema.
+    pub const ALL: [Self; 3] = [Self::First, Self::Reset, Self::Retention];
+
+    /// Returns the name used in schemas, logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Reset => "reset",
+            Self::Retention => "retention",
+        }
+    }
+}
+
+/// One uninterrupted count of a partition: from where it was last started without a checkpoint of ours.
+///
+/// Every refresh carries it, so that a replay is told from a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Run {
+    /// When the run began, by the clock of the processor that began it.
+    pub started_at: Timestamp,
+    /// The first offset the run counts.
+    pub start: Offset,
+    /// Why it began.
+    pub cause: RunCause,
+}
+
+/// The state of one partition, as its committed offset and the metadata beside it carry it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The run that counts this partition.
+    pub run: Run,
+    /// The next offset to read that was never read before.
+    pub position: Offset,
+    /// The offsets at which the open windows begin: strictly ascending, all below `position`.
+    pub window_starts: Vec<Offset>,
+}
+
+impl Checkpoint {
+    /// Returns the state of a partition that begins a run: no open window, nothing read.
+    pub fn begin(run: Run) -> Self {
+        Self {
+            run,
+            position: run.start,
+            window_starts: Vec::new(),
+        }
+    }
+
+    /// Returns the offset to commit: that of the oldest event in an open window, or the position.
+    pub fn committed_offset(&self) -> Offset {
+        self.window_starts.first().copied().unwrap_or(self.position)
+    }
+}

@@ -1,0 +1,1 @@
+//! Operators' commands: one file each, print and exit.

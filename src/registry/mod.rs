@@ -1,0 +1,1 @@
+//! The schema registry: schemas by id, ids by schema, cached.

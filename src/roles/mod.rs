@@ -1,0 +1,1 @@
+//! What a process can be: each wires stages, runs them and drains them.
