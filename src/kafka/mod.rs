@@ -1,8 +1,14 @@
 //! What every Kafka client of ours shares: connection settings, error classes, client logs, topic facts.
 
+mod context;
+mod errors;
+
 use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;
+
+pub use context::{ClientFacts, log_line};
+pub use errors::{Class, classify};
 
 /// How to reach the brokers: plain data, the same for every client of the process.
 #[derive(Clone, PartialEq, Eq)]
