@@ -41,6 +41,8 @@ pub struct Settings {
     pub transactional_id: String,
     /// `transaction.timeout.ms`, and how long one step may take.
     pub transaction_timeout: Duration,
+    /// The broker's `offset.metadata.max.bytes`.
+    pub metadata_bytes_max: usize,
     /// How values of `front.refresh` are framed.
     pub encoding: Encoding,
 }
@@ -414,7 +416,7 @@ impl Emitter {
             element
                 .set_offset(KafkaOffset::Offset(offset))
                 .expect("an offset of ours is a plain number");
-            element.set_metadata(checkpoint_v1::encode(checkpoint));
+            element.set_metadata(checkpoint_v1::encode(checkpoint, self.settings.metadata_bytes_max));
         }
         list
     }

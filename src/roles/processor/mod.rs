@@ -245,6 +245,7 @@ impl Setup {
             topics: self.settings.topics.clone(),
             transactional_id: format!("{}-{}", self.settings.transactional_id, self.number),
             transaction_timeout: self.settings.transaction_timeout,
+            metadata_bytes_max: self.settings.limits.metadata_bytes_max,
             encoding: self.registry.encoding,
         }
     }
