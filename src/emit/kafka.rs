@@ -317,7 +317,7 @@ impl Emitter {
                 })
             });
             self.send_record(
-                BaseRecord::to(&self.settings.topics.refresh)
+                BaseRecord::<[u8], [u8]>::to(&self.settings.topics.refresh)
                     .partition(refresh.partition.number())
                     .key(key)
                     .payload(&value)

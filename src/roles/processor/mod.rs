@@ -9,7 +9,6 @@ mod worker;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
