@@ -1,6 +1,7 @@
 //! What the integration tests share.
 
 mod kafka;
+pub(crate) mod process;
 
 pub(crate) use kafka::{Cluster, kafka};
 
