@@ -1,5 +1,7 @@
 //! What every Kafka client of ours shares: connection settings, error classes, client logs, topic facts.
 
+pub(crate) mod properties;
+
 use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;
