@@ -2,6 +2,7 @@
 
 mod context;
 mod errors;
+pub(crate) mod properties;
 
 use std::collections::BTreeMap;
 

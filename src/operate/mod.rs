@@ -1,1 +1,6 @@
 //! Operators' commands: one file each, print and exit.
+
+pub mod config;
+mod output;
+
+pub use output::print;
