@@ -81,7 +81,8 @@ pub fn encode(checkpoint: &Checkpoint, bytes_max: usize) -> String {
     let gaps: Vec<u64> = starts.windows(2).map(|pair| gap(pair[0], pair[1])).collect();
     let coding = Coding::shortest(&gaps);
     let mut bytes = Vec::with_capacity(64 + 2 * starts.len());
-    bytes.push(cause_code(checkpoint.run.cause) | coding.flag());
+    let flag = if starts.is_empty() { 0 } else { coding.flag() };
+    bytes.push(cause_code(checkpoint.run.cause) | flag);
     put_varint(&mut bytes, zigzag(checkpoint.run.started_at.as_millis()));
     put_varint(&mut bytes, number(checkpoint.run.start));
     put_varint(&mut bytes, number(checkpoint.position));
@@ -407,3 +408,6 @@ fn crc32(bytes: &[u8]) -> u32 {
     }
     !remainder
 }
+
+#[cfg(test)]
+mod tests;
