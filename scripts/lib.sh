@@ -146,6 +146,27 @@ start_detached() {
   disown "$detached_pid" 2>/dev/null || true
 }
 
+# Asks process $1 (marker $2, pid file $3, called $4 in messages) to end with signal $5 and waits $6 seconds before it is
+# killed. A frozen process would not see the signal, so it is woken up.
+stop_process() {
+  kill -"$5" "$1" 2>/dev/null || true
+  kill -CONT "$1" 2>/dev/null || true
+  if ! wait_gone "$1" "$2" "$6"; then
+    note "$4 (pid $1) did not stop within $6 s: killing it"
+    kill -KILL "$1" 2>/dev/null || true
+    wait_gone "$1" "$2" 10 || die "$4 (pid $1) cannot be killed"
+  fi
+  rm -f "$3"
+}
+
+# The last lines of the log files $@, as far as there are any, on standard error.
+show_log_tail() {
+  local log
+  for log in "$@"; do
+    [[ ! -s $log ]] || tail -n 15 "$log" | sed 's/^/  /' >&2
+  done
+}
+
 # --- Java and Maven ------------------------------------------------------------------------------------------------
 
 # Puts the java to use into $java, or says what is missing.
@@ -157,13 +178,15 @@ find_java() {
   ((${major:-0} >= JAVA_MAJOR)) || die "$java is Java ${major:-unknown}, $JAVA_MAJOR or later is needed: run scripts/setup"
 }
 
-# Runs Maven in folder $1 with the rest as arguments: three tries, checksums enforced, quiet unless all of them failed.
-maven() {
+# Copies what the pom.xml in folder $1 depends on into its folder libs; the rest are Maven options. Three tries, checksums
+# enforced, quiet unless all of them failed. -U, because Maven remembers a failed download for a day.
+maven_copy() {
   local dir=$1 try
   shift
   have mvn || die "no Maven: run scripts/setup"
   for try in 1 2 3; do
-    if (cd "$dir" && mvn -B -q -C "$@") >"$dir/maven.log" 2>&1 </dev/null; then
+    if (cd "$dir" && mvn -B -q -C -U "org.apache.maven.plugins:maven-dependency-plugin:$MAVEN_DEPENDENCY_PLUGIN_VERSION:copy-dependencies" \
+      -DoutputDirectory="$dir/libs" "$@") >"$dir/maven.log" 2>&1 </dev/null; then
       return 0
     fi
     ((try == 3)) || sleep "$try"
