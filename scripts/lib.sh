@@ -28,6 +28,8 @@ usage_error() {
   exit 2
 }
 have() { command -v "$1" >/dev/null 2>&1; }
+# rustup's own place, for a shell that was opened before it was installed.
+have cargo || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 
 # The comment block at the top of the script that was called is its help text.
 print_help() { awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0"; }
@@ -44,10 +46,19 @@ json_string() {
 # Holds the lock named $1 on file descriptor 9 until the script ends. Lock files are never removed: removing one that
 # somebody waits for would let two holders in.
 lock() {
-  have flock || die "flock is missing: run scripts/setup"
   mkdir -p "$cache/locks"
   exec 9>>"$cache/locks/$1.lock"
-  flock -w "${2:-300}" 9 || die "another start or stop has held $cache/locks/$1.lock for ${2:-300} s"
+  take_lock 9 "${2:-300}" || die "another start or stop has held $cache/locks/$1.lock for ${2:-300} s"
+}
+
+# Waits for the lock on open file $1 for $2 seconds. macOS has no flock command; the lock belongs to the open file, so any
+# process that has inherited it can take it.
+take_lock() {
+  if have flock; then
+    flock -w "$2" "$1"
+  else
+    python3 -c 'import fcntl, signal, sys; signal.alarm(int(sys.argv[2])); fcntl.flock(int(sys.argv[1]), fcntl.LOCK_EX)' "$1" "$2"
+  fi
 }
 
 # A short file name for a path.
@@ -78,7 +89,7 @@ free_ports() (
   wanted=$1 now=$(date +%s) taken='' found=()
   mkdir -p "$cache/locks"
   exec 8>>"$cache/locks/ports.lock"
-  flock 8
+  take_lock 8 60 || die "another script has held $cache/locks/ports.lock for 60 s"
   claims=$cache/locks/ports.claims
   if [[ -f $claims ]]; then
     taken=$(awk -v now="$now" '$2 > now - 120' "$claims")
@@ -136,11 +147,12 @@ wait_gone() {
 start_detached() {
   local dir=$1 console=$2 fd
   shift 2
-  have setsid || die "setsid is missing: run scripts/setup"
   (
     cd "$dir" || exit
     for fd in {3..19}; do eval "exec $fd>&-"; done
-    exec setsid "$@"
+    ! have setsid || exec setsid "$@"
+    # macOS has no setsid command.
+    exec python3 -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' "$@"
   ) </dev/null >>"$console" 2>&1 &
   detached_pid=$!
   disown "$detached_pid" 2>/dev/null || true
