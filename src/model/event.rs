@@ -7,6 +7,8 @@ use super::{ConversationId, EventId, Kind, Priority, TenantId, Timestamp};
 /// Where an event came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
+    /// A source that a later version added: read from such records, never written.
+    Unknown,
     /// An application webhook of Front.
     Webhook,
     /// A rule webhook of Front.
@@ -19,11 +21,18 @@ pub enum Source {
 
 impl Source {
     /// All sources, in the order of the schema.
-    pub const ALL: [Self; 4] = [Self::Webhook, Self::Rule, Self::Relay, Self::Polling];
+    pub const ALL: [Self; 5] = [
+        Self::Unknown,
+        Self::Webhook,
+        Self::Rule,
+        Self::Relay,
+        Self::Polling,
+    ];
 
     /// Returns the name used in schemas and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Unknown => "unknown",
             Self::Webhook => "webhook",
             Self::Rule => "rule",
             Self::Relay => "relay",
