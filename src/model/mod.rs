@@ -10,6 +10,7 @@ mod priority;
 mod refresh;
 mod timestamp;
 
+pub(crate) use checkpoint::rice_parameter;
 pub use checkpoint::{Checkpoint, Run, RunCause};
 pub use event::{Change, Event, Source};
 pub use id::{ConversationId, EventId, Kind, TenantId};

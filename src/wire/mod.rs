@@ -4,6 +4,7 @@
 //! [`EventDecoder`] and [`RefreshDecoder`] take a record's bytes in either framing and any readable version.
 //! Nothing here talks to a registry: a decoder says which schema it lacks, and is taught it.
 
+pub mod checkpoint_v1;
 pub mod event_v1;
 pub mod frame;
 pub mod headers;
