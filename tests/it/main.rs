@@ -1,1 +1,4 @@
 //! The one integration binary: one module per topic of behaviour.
+
+mod registry;
+mod schemas;
