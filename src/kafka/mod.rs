@@ -1,5 +1,8 @@
 //! What every Kafka client of ours shares: connection settings, error classes, client logs, topic facts.
 
+pub mod reader;
+pub mod topics;
+
 use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;

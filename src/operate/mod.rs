@@ -1,1 +1,3 @@
 //! Operators' commands: one file each, print and exit.
+
+pub mod audit;
