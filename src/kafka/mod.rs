@@ -1,5 +1,6 @@
 //! What every Kafka client of ours shares: connection settings, error classes, client logs, topic facts.
 
+pub(crate) mod properties;
 pub mod reader;
 pub mod topics;
 
