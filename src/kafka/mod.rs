@@ -3,6 +3,8 @@
 mod context;
 mod errors;
 pub(crate) mod properties;
+pub mod reader;
+pub mod topics;
 
 use std::collections::BTreeMap;
 
