@@ -416,7 +416,10 @@ impl Emitter {
             element
                 .set_offset(KafkaOffset::Offset(offset))
                 .expect("an offset of ours is a plain number");
-            element.set_metadata(checkpoint_v1::encode(checkpoint, self.settings.metadata_bytes_max));
+            element.set_metadata(checkpoint_v1::encode(
+                checkpoint,
+                self.settings.metadata_bytes_max,
+            ));
         }
         list
     }

@@ -1,5 +1,6 @@
 //! The one integration binary: one module per topic of behaviour.
 
+mod broker;
 mod support;
 mod registry;
 mod schemas;

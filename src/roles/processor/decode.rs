@@ -143,7 +143,7 @@ impl Decoder {
                     }
                     return Ok(None);
                 }
-                Err(error @ registry::Error::Unknown { .. }) => return Ok(Some(error.to_string())),
+                Err(error @ registry::Error::Unknown(_)) => return Ok(Some(error.to_string())),
                 Err(source) if began.elapsed() >= SCHEMA_WAIT_MAX => {
                     return Err(Error::RegistryAway { id, source });
                 }

@@ -15,13 +15,15 @@ use tokio::task::JoinSet;
 use self::decode::Decoder;
 use self::metrics::Metrics;
 use self::worker::Worker;
+use super::Surroundings;
+use super::start::{Schemas, find_schemas, find_topics};
 use crate::coalesce::Limits;
 use crate::consume::{self, Consumer};
 use crate::emit::{self, Emitter};
 use crate::kafka::{self, TopicNames};
-use crate::lifecycle::{Clock, Gate, Instant, Readiness, Stop};
+use crate::lifecycle::{Exit, Gate, Instant, Stop};
 use crate::registry;
-use crate::wire::{Encoding, refresh_v1};
+use crate::wire::refresh_v1;
 
 /// How long one try to reach the brokers or the registry waits at start, before it is said and tried again.
 const START_TRY: Duration = Duration::from_secs(5);
@@ -53,50 +55,32 @@ pub struct Settings {
     pub drain_timeout: Duration,
 }
 
-/// What a processor shares with the process it runs in.
-#[derive(Clone, Debug)]
-pub struct Surroundings {
-    /// The one clock.
-    pub clock: Clock,
-    /// When to stop.
-    pub stop: Stop,
-    /// What readiness is made of.
-    pub readiness: Readiness,
-    /// Where metrics are registered.
-    pub metrics: prometheus::Registry,
-}
-
-/// A processor that ended because another process has its identity; the process exits with its own code.
-#[derive(Debug, thiserror::Error)]
-#[error("another process took over this processor's transactional id or group instance id")]
-pub struct Fenced;
-
 /// Runs workers until told to stop; then they finish their open work, commit and leave the group.
 ///
 /// # Errors
 ///
-/// A worker ended before its time ([`Fenced`] is in the chain where another process has its identity), the topics
-/// are not as they must be, or a clean stop took longer than the drain timeout.
+/// A worker ended before its time, the topics are not as they must be, or a clean stop took longer than the drain
+/// timeout; [`Exit`] is the context that decides the exit code.
 pub async fn run(settings: Settings, around: Surroundings) -> anyhow::Result<()> {
     let start_gate = around.readiness.gate("processor");
     start_gate.not_ready("starting");
-    let Some(registry) = prepare(&settings, &around.stop, &start_gate).await? else {
+    let Some(schemas) = prepare(&settings, &around.stop, &start_gate).await? else {
         return Ok(());
     };
     let emit_metrics = emit::Metrics::register(&around.metrics)?;
     let metrics = Metrics::register(&around.metrics)?;
     let mut workers = JoinSet::new();
     for number in 0..settings.workers {
-        let gate = around.readiness.gate(&format!("worker-{number}"));
+        let gate = around.readiness.gate(format!("worker-{number}"));
         gate.not_ready("starting");
         let (settings, around) = (settings.clone(), around.clone());
-        let (registry, emit_metrics, metrics) = (registry.clone(), emit_metrics.clone(), metrics.clone());
+        let (schemas, emit_metrics, metrics) = (schemas.clone(), emit_metrics.clone(), metrics.clone());
         let runtime = Handle::current();
         workers.spawn_blocking(move || {
             let setup = Setup {
                 number,
                 settings,
-                registry,
+                schemas,
                 emit_metrics,
                 metrics,
                 around,
@@ -110,36 +94,19 @@ pub async fn run(settings: Settings, around: Surroundings) -> anyhow::Result<()>
     supervise(workers, &around.stop, settings.drain_timeout).await
 }
 
-/// What the registry gave: how to write refreshes and how to read events.
-#[derive(Clone, Debug)]
-struct Schemas {
-    handle: Option<registry::Handle>,
-    encoding: Encoding,
-}
-
 /// Checks the topics and registers the schema, trying until both answer; `None` when told to stop before.
 async fn prepare(settings: &Settings, stop: &Stop, gate: &Gate) -> anyhow::Result<Option<Schemas>> {
-    let checking = kafka::topics::wait_until_usable(&settings.kafka, &settings.topics, gate);
-    let Some(checked) = stop.run_until_cancelled(checking).await else {
-        return Ok(None);
+    let prepared = async {
+        find_topics(&settings.kafka, &settings.topics, gate).await?;
+        find_schemas(
+            settings.registry.as_ref(),
+            &settings.topics.refresh,
+            refresh_v1::SCHEMA,
+            gate,
+        )
+        .await
     };
-    checked?;
-    let Some(registry) = &settings.registry else {
-        return Ok(Some(Schemas {
-            handle: None,
-            encoding: Encoding::SingleObject,
-        }));
-    };
-    let handle = registry::Handle::new(registry)?;
-    let subject = format!("{}-value", settings.topics.refresh);
-    let ensuring = registry::ensure_until_reached(&handle, &subject, refresh_v1::SCHEMA, gate);
-    let Some(id) = stop.run_until_cancelled(ensuring).await else {
-        return Ok(None);
-    };
-    Ok(Some(Schemas {
-        handle: Some(handle),
-        encoding: Encoding::Registry(id?),
-    }))
+    stop.run_until_cancelled(prepared).await.transpose()
 }
 
 /// Waits for the workers; one that ends early, or panics, stops the others.
@@ -165,9 +132,13 @@ async fn supervise(
         let Some(ended) = ended else { return outcome };
         let failure = match ended {
             Ok(Ok(())) => continue,
-            Ok(Err(error)) if error.is_fenced() => anyhow::Error::new(error).context(Fenced),
-            Ok(Err(error)) => anyhow::Error::new(error),
-            Err(panic) => anyhow::Error::new(panic).context("a worker panicked, which is a bug"),
+            Ok(Err(error)) => {
+                let exit = error.exit();
+                anyhow::Error::new(error).context(exit)
+            }
+            Err(panic) => anyhow::Error::new(panic)
+                .context("a worker panicked, which is a bug")
+                .context(Exit::Fatal),
         };
         stop.cancel();
         if outcome.is_ok() {
@@ -180,7 +151,7 @@ async fn supervise(
 struct Setup {
     number: usize,
     settings: Settings,
-    registry: Schemas,
+    schemas: Schemas,
     emit_metrics: emit::Metrics,
     metrics: Metrics,
     around: Surroundings,
@@ -229,7 +200,7 @@ impl Setup {
             settings,
             consumer,
             emitter,
-            decoder: Decoder::new(self.registry.handle, self.runtime),
+            decoder: Decoder::new(self.schemas.registry, self.runtime),
             facts,
             metrics: self.metrics,
             clock: self.around.clock,
@@ -245,7 +216,7 @@ impl Setup {
             transactional_id: format!("{}-{}", self.settings.transactional_id, self.number),
             transaction_timeout: self.settings.transaction_timeout,
             metadata_bytes_max: self.settings.limits.metadata_bytes_max,
-            encoding: self.registry.encoding,
+            encoding: self.schemas.encoding,
         }
     }
 

@@ -14,7 +14,7 @@ use super::{Settings, decode::Decoder};
 use crate::consume::{self, Consumer, Input};
 use crate::emit::{self, Emitter, Transaction};
 use crate::kafka::ClientFacts;
-use crate::lifecycle::{Clock, Gate, Instant, Stop};
+use crate::lifecycle::{Clock, Exit, Gate, Instant, Stop};
 use crate::model::{Partition, RunCause, Timestamp};
 
 /// The longest wait for records: how late a stop request is seen at most.
@@ -44,18 +44,17 @@ pub(super) enum Error {
 }
 
 impl Error {
-    /// Says whether another process has this one's identity.
-    pub(super) fn is_fenced(&self) -> bool {
-        matches!(
-            self,
+    /// Says how the process ends: for good, or because of something outside that may pass.
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Metadata(_) | Self::Emit { .. } => Exit::Fatal,
             Self::Consume {
-                source: consume::Error::Fenced { .. },
+                source: consume::Error::Fenced { .. } | consume::Error::Fatal { .. },
                 ..
-            } | Self::Emit {
-                source: emit::Error::Fenced { .. },
-                ..
-            }
-        )
+            } => Exit::Fatal,
+            Self::Decode(super::decode::Error::NoRegistry(_)) => Exit::Usage,
+            Self::Consume { .. } | Self::KeepsFailing { .. } | Self::Decode(_) => Exit::Outside,
+        }
     }
 }
 
@@ -96,7 +95,11 @@ impl Worker {
             failures_in_a_row: 0,
         };
         while !self.stop.is_cancelled() {
-            self.turn(&mut state)?;
+            match self.turn(&mut state) {
+                // The batch that waits for a schema is not fed: it is read again by the next owner.
+                Err(Error::Decode(super::decode::Error::Stopped)) => break,
+                turned => turned?,
+            }
         }
         self.gate.not_ready("stopping");
         self.finish(&mut state)?;

@@ -24,7 +24,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
     while !condition() {
-        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
+        assert!(
+            began.elapsed() < PATIENCE,
+            "waited {PATIENCE:?} in vain until {what}"
+        );
         std::thread::park_timeout(LOOK_AGAIN);
     }
 }
@@ -60,8 +63,11 @@ impl Process {
     pub(crate) fn start(arguments: &[&str], env: &Env) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("{}-{}-{number}.log", arguments[0], std::process::id()));
+        let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!(
+            "{}-{}-{number}.log",
+            arguments[0],
+            std::process::id()
+        ));
         let file = File::create(&log).expect("a log file");
         let admin = free_address();
         let child = Command::new(env!("CARGO_BIN_EXE_frontstream"))
@@ -91,17 +97,27 @@ impl Process {
             if let Some(status) = self.child.try_wait().expect("the child is ours") {
                 panic!("ended with {status} instead of getting ready:\n{}", self.log());
             }
-            if self.get("/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+            if self
+                .get("/readyz")
+                .is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+            {
                 return;
             }
-            assert!(began.elapsed() < PATIENCE, "not ready after {PATIENCE:?}:\n{}", self.log());
+            assert!(
+                began.elapsed() < PATIENCE,
+                "not ready after {PATIENCE:?}:\n{}",
+                self.log()
+            );
             std::thread::park_timeout(LOOK_AGAIN);
         }
     }
 
     /// Asks the admin port; `None` when nobody answers.
     pub(crate) fn get(&self, path: &str) -> Option<String> {
-        http(self.admin, &format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n"))
+        http(
+            self.admin,
+            &format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n"),
+        )
     }
 
     /// Returns the sum of a metric's series whose line begins with `series`; zero when there is none.
@@ -115,7 +131,9 @@ impl Process {
 
     /// Sends a signal by name, such as `STOP`.
     pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status();
         assert!(status.expect("kill runs").success(), "kill -{name} failed");
     }
 
@@ -138,7 +156,11 @@ impl Process {
             if let Some(status) = self.child.try_wait().expect("the child is ours") {
                 return status;
             }
-            assert!(began.elapsed() < PATIENCE, "still running after {PATIENCE:?}:\n{}", self.log());
+            assert!(
+                began.elapsed() < PATIENCE,
+                "still running after {PATIENCE:?}:\n{}",
+                self.log()
+            );
             std::thread::park_timeout(LOOK_AGAIN);
         }
     }
