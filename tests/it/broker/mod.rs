@@ -30,7 +30,7 @@ fn processor_env(cluster: &Cluster, topics: &Topics, protocol: &str) -> Env {
         ("FRONTSTREAM_PROCESSOR_SESSION_TIMEOUT", "6s".to_owned()),
         ("FRONTSTREAM_PROCESSOR_TRANSACTION_TIMEOUT", "5s".to_owned()),
         // The tests compare ids, so every one is kept.
-        ("FRONTSTREAM_PROCESSOR_EVENT_IDS_MAX", "100000".to_owned()),
+        ("FRONTSTREAM_PROCESSOR_EVENT_IDS_MAX", "10000".to_owned()),
     ]
 }
 

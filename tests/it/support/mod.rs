@@ -3,7 +3,7 @@
 mod kafka;
 pub(crate) mod process;
 
-pub(crate) use kafka::{Cluster, kafka};
+pub(crate) use kafka::{Cluster, Topics, kafka};
 
 /// Waits for a future on this thread: the admin client answers from a thread of its own, so no runtime is needed,
 /// and the same helper serves tests with a runtime and without.

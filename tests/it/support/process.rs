@@ -45,6 +45,7 @@ pub(crate) type Env = Vec<(&'static str, String)>;
 pub(crate) fn run(arguments: &[&str], env: &Env) -> Output {
     Command::new(env!("CARGO_BIN_EXE_frontstream"))
         .args(arguments)
+        .env_remove("FRONTSTREAM_TEST_KAFKA")
         .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .output()
@@ -72,7 +73,8 @@ impl Process {
         let admin = free_address();
         let child = Command::new(env!("CARGO_BIN_EXE_frontstream"))
             .args(arguments)
-            .envs(env.iter().map(|(name, value)| (name, value)))
+            .env_remove("FRONTSTREAM_TEST_KAFKA")
+        .envs(env.iter().map(|(name, value)| (name, value)))
             .env("FRONTSTREAM_ADMIN_LISTEN", admin.to_string())
             .env("FRONTSTREAM_LOG_FORMAT", "text")
             .stdin(Stdio::null())
