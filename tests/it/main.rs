@@ -4,3 +4,8 @@ mod broker;
 mod support;
 mod registry;
 mod schemas;
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod admin;
+mod cli;
+mod config;
