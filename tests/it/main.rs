@@ -1,11 +1,11 @@
 //! The one integration binary: one module per topic of behaviour.
-
-mod broker;
-mod support;
-mod registry;
-mod schemas;
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod support;
+
 mod admin;
+mod broker;
 mod cli;
 mod config;
+mod registry;
+mod schemas;
