@@ -70,7 +70,8 @@ def _plant(copy, rule, name, old, new):
     path.chmod(0o755)
     try:
         areas = [area for area, module in main.AREAS.items() if rule in module.RULES] or main.AREAS
-        found = main.findings(Tree(copy), areas)
+        # What is wrong in the base is found in the base: building the overlays too would only take twice as long.
+        found = main.findings(Tree(copy, "none" if name.startswith("k8s/base/") else "*"), areas)
     finally:
         if before is None:
             path.unlink()

@@ -109,8 +109,8 @@ def flatten(table, prefix=""):
 class Tree:
     """The files below one root. Each part is read when asked for, so that a self-test damages and reads one part."""
 
-    def __init__(self, root):
-        self.root = pathlib.Path(root)
+    def __init__(self, root, overlays="*"):
+        self.root, self.overlays = pathlib.Path(root), overlays
         self._cache = {}
 
     def path(self, name):
@@ -138,7 +138,7 @@ class Tree:
         return content
 
     def kustomization_folders(self):
-        overlays = sorted(self.path("k8s/overlays").glob("*/kustomization.yaml"))
+        overlays = sorted(self.path("k8s/overlays").glob(f"{self.overlays}/kustomization.yaml"))
         return ["k8s/base"] + [str(item.parent.relative_to(self.root)) for item in overlays]
 
     def kustomizations(self):
