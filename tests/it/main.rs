@@ -1,3 +1,5 @@
 //! The one integration binary: one module per topic of behaviour.
 
+mod registry;
+mod schemas;
 mod support;
