@@ -10,6 +10,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::Serialize;
 
+use super::reader::is_away;
 use super::{Settings, TopicNames};
 use crate::lifecycle::Instant;
 
@@ -310,16 +311,7 @@ impl Admin {
     }
 
     fn failed(&self, attempted: &str, source: KafkaError) -> Error {
-        let away = matches!(
-            source.rdkafka_error_code(),
-            Some(
-                RDKafkaErrorCode::BrokerTransportFailure
-                    | RDKafkaErrorCode::AllBrokersDown
-                    | RDKafkaErrorCode::OperationTimedOut
-                    | RDKafkaErrorCode::RequestTimedOut
-                    | RDKafkaErrorCode::Resolve
-            )
-        );
+        let away = source.rdkafka_error_code().is_some_and(is_away);
         if away {
             return Error::Unreachable {
                 brokers: self.brokers.clone(),
