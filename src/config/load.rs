@@ -5,14 +5,15 @@ use std::path::PathBuf;
 
 use super::environment::Environment;
 use super::file::{self, unknown_key};
+use super::properties::{Property, PropertyValue, check_property, placed_text, property};
 use super::report::{Mistake, Origin, Report, Wrong};
 use super::rules;
-use super::secret::{NOT_INLINE, NamedSecret, Place, SecretEntry, entries};
+use super::secret::{NamedSecret, Place, SecretEntry, entries};
 use super::settings::Settings;
 use super::show::Effective;
 use super::table::{self, PROPERTIES, SETTINGS, Slot};
-use super::value::{self, Entry, Raw, nearest};
-use crate::kafka::properties::{self, Refusal};
+use super::value::{self, Entry, Raw};
+use crate::kafka::properties::looks_secret;
 
 /// Where values come from; later ones win: default, file, environment, flags.
 pub struct Sources {
@@ -117,17 +118,6 @@ pub(super) fn defaults() -> BTreeMap<String, String> {
         .into_iter()
         .map(|setting| (setting.key, setting.value))
         .collect()
-}
-
-/// A librdkafka property, as given.
-struct Property {
-    given: PropertyValue,
-    origin: Origin,
-}
-
-enum PropertyValue {
-    Text(String),
-    Placed(Place),
 }
 
 /// Settings in the making.
@@ -324,8 +314,7 @@ impl Loader {
                 PropertyValue::Text(text) => Ok(text.clone()),
                 PropertyValue::Placed(place) => placed_text(place, environment),
             };
-            let secret =
-                properties::looks_secret(&name) || matches!(property.given, PropertyValue::Placed(_));
+            let secret = looks_secret(&name) || matches!(property.given, PropertyValue::Placed(_));
             let checked = value.and_then(|value| check_property(&name, value, secret));
             match checked {
                 Ok(value) => {
@@ -343,9 +332,7 @@ impl Loader {
             let key = format!("{PROPERTIES}.{name}");
             let value = match &property.given {
                 PropertyValue::Placed(place) => format!("*** ({place})"),
-                PropertyValue::Text(_) if properties::looks_secret(name) || self.wrong.contains(&key) => {
-                    "***".to_owned()
-                }
+                PropertyValue::Text(_) if looks_secret(name) || self.wrong.contains(&key) => "***".to_owned(),
                 PropertyValue::Text(text) => format!("{text:?}"),
             };
             Effective::new(key, value, property.origin.clone())
@@ -449,90 +436,5 @@ fn apply(slot: &Slot, settings: &mut Settings, raw: &Raw) -> Result<String, Wron
         }
         // Both are gathered first and read when every source has spoken.
         Slot::Secrets(_) | Slot::Properties => Ok(String::new()),
-    }
-}
-
-/// Takes the value of a librdkafka property; one that looks secret must say where it stands.
-fn property(name: &str, entry: &Entry) -> Result<PropertyValue, Wrong> {
-    let secret = properties::looks_secret(name);
-    let inline = || {
-        Wrong::new(
-            "holds the secret itself",
-            format!(
-                "{NOT_INLINE}, or set {}",
-                super::environment::variable(&format!("{PROPERTIES}.{name}"))
-            )
-            .replace("name = \"…\", ", ""),
-        )
-    };
-    match &entry.raw {
-        Raw::Bare(text) if secret => match (Place::from_text(text), &entry.origin) {
-            (Some(place), _) => Ok(PropertyValue::Placed(place)),
-            (None, Origin::Environment(_)) => Ok(PropertyValue::Text(text.clone())),
-            (None, Origin::Default | Origin::File(..) | Origin::Flag(_)) => Err(inline()),
-        },
-        Raw::Text(_) | Raw::Whole(_) if secret => Err(inline()),
-        Raw::Bare(text) | Raw::Text(text) => Ok(PropertyValue::Text(text.clone())),
-        Raw::Whole(number) => Ok(PropertyValue::Text(number.to_string())),
-        Raw::Other(word) if word == "true" || word == "false" => Ok(PropertyValue::Text(word.clone())),
-        Raw::Table(members) => match members.as_slice() {
-            [
-                (
-                    member,
-                    Entry {
-                        raw: Raw::Text(text), ..
-                    },
-                ),
-            ] if member == "env" && !text.is_empty() => {
-                Ok(PropertyValue::Placed(Place::Environment(text.clone())))
-            }
-            [
-                (
-                    member,
-                    Entry {
-                        raw: Raw::Text(text), ..
-                    },
-                ),
-            ] if member == "file" && !text.is_empty() => Ok(PropertyValue::Placed(Place::File(text.into()))),
-            _ => Err(Wrong::new(
-                "does not say where its value stands",
-                "write { env = \"NAME\" } or { file = \"/path\" }, and nothing else",
-            )),
-        },
-        other @ (Raw::Other(_) | Raw::List(_)) => Err(Wrong::new(
-            format!(
-                "must be text, a whole number, true or false, not {}",
-                other.name()
-            ),
-            "write it as librdkafka's documentation has it, in quotes",
-        )),
-    }
-}
-
-fn placed_text(place: &Place, environment: &Environment) -> Result<String, Wrong> {
-    let secret = place.read(environment)?;
-    String::from_utf8(secret.expose().to_vec())
-        .map_err(|_| Wrong::new(format!("the value in {place} is not UTF-8"), "write it in UTF-8"))
-}
-
-fn check_property(name: &str, value: String, secret: bool) -> Result<String, Wrong> {
-    match properties::check(name, &value) {
-        Ok(()) => Ok(value),
-        Err(Refusal::Owned(instead)) => Err(Wrong::new("is not passed through", instead)),
-        Err(Refusal::Unknown) => {
-            let help = match nearest(name, properties::usual().iter().copied()) {
-                Some(known) => format!("did you mean {PROPERTIES}.{known}?"),
-                None => "see CONFIGURATION.md of librdkafka for what there is".to_owned(),
-            };
-            Err(Wrong::new("is no setting of librdkafka", help))
-        }
-        Err(Refusal::Value(_)) if secret => Err(Wrong::new(
-            "has a value that librdkafka does not take",
-            "check what it holds",
-        )),
-        Err(Refusal::Value(words)) => Err(Wrong::new(
-            format!("has a value that librdkafka does not take: {words}"),
-            "see CONFIGURATION.md of librdkafka for its values",
-        )),
     }
 }

@@ -7,6 +7,7 @@
 mod environment;
 mod file;
 mod load;
+mod properties;
 mod report;
 mod rules;
 mod secret;
@@ -26,6 +27,6 @@ pub use settings::{
     ApplicationSettings, ChunkSettings, DedupeSettings, GroupProtocol, PayloadKept, ProcessorSettings,
     ReceiverSettings, RegistrySettings, Settings, TopicSettings, TopicsSettings,
 };
-pub use show::{Effective, described};
+pub use show::{Described, Effective, described, sections};
 pub use value::duration;
 pub use when::From;

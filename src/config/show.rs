@@ -51,3 +51,8 @@ pub fn described() -> Vec<Described> {
         })
         .collect()
 }
+
+/// Returns the sections of the file in their order, each with what it is about.
+pub fn sections() -> &'static [(&'static str, &'static str)] {
+    super::table::SECTIONS
+}

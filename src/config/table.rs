@@ -303,10 +303,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "receiver.application.secrets",
         default: "",
         slot: Slot::Secrets(|s| &mut s.receiver.application.secrets),
-        doc: "Secrets of the Front app whose application webhooks are taken. Each has a name and stands in a variable \
-              or a file, never here: [{ name = \"current\", env = \"FRONT_APP_SECRET\" }, { name = \"old\", file = \
-              \"/run/secrets/front-app-old\" }]. Two during a rotation. Empty: such webhooks are refused. As a \
-              variable: \"current=env:FRONT_APP_SECRET,old=file:/run/secrets/front-app-old\".",
+        doc: "Secrets of the Front app whose application webhooks are taken; two during a rotation. Each has a name and \
+              stands in a variable or a file, never here. Empty: such webhooks are refused.\n\
+              \x20 application.secrets = [\n\
+              \x20   { name = \"current\", env = \"FRONT_APP_SECRET\" },\n\
+              \x20   { name = \"old\", file = \"/run/secrets/front-app-old\" },\n\
+              \x20 ]\n\
+              As a variable:\n\
+              \x20 current=env:FRONT_APP_SECRET,old=file:/run/secrets/front-app-old",
     },
     Setting {
         key: "receiver.rule.secrets",
@@ -483,6 +487,30 @@ pub(crate) const SETTINGS: &[Setting] = &[
         doc: "Where /healthz, /readyz and /metrics are served. Loopback, because the pages tell about the system; \
               \"0.0.0.0:9600\" in a container whose network is closed to strangers.",
     },
+];
+
+/// The sections of the file, with what each is about.
+pub(crate) const SECTIONS: &[(&str, &str)] = &[
+    ("log", "What the process says of itself, on stderr."),
+    (
+        "kafka",
+        "How to reach the brokers; the same for every role and command.",
+    ),
+    (
+        "topics",
+        "The three topics, as `frontstream topics create` makes them and `frontstream topics check` expects them.",
+    ),
+    ("registry", "The schema registry, if there is one."),
+    (
+        "receiver",
+        "The role `receiver`: webhooks in, verified, stored. At least one of the three lists of secrets is needed.",
+    ),
+    (
+        "processor",
+        "The role `processor`: many events to few refreshes, exactly once. Per priority a conversation waits for its \
+         quiet time (gap), at most for its cap.",
+    ),
+    ("admin", "Health, readiness and metrics, beside every role."),
 ];
 
 /// Returns every key, in the order of the example file.

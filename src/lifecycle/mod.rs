@@ -2,8 +2,10 @@
 
 mod clock;
 mod exit;
+mod readiness;
 mod signals;
 
 pub use clock::{Clock, Instant};
 pub use exit::Exit;
+pub use readiness::{Gate, NotReady, Readiness};
 pub use signals::{Stop, stop_on_signals};

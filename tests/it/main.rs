@@ -1,5 +1,12 @@
 //! The one integration binary: one module per topic of behaviour.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod admin;
+mod audit;
+mod cli;
+mod config;
+mod operate;
 mod registry;
 mod schemas;
 mod support;
