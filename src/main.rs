@@ -41,22 +41,12 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             start(&global, Purpose::Send)?;
             not_built("send")
         }
-        Command::Tail(_) => {
-            start(&global, Purpose::Tool)?;
-            not_built("tail")
+        Command::Tail(args) => operate::tail::run(&start(&global, Purpose::Tool)?, &args, global.json),
+        Command::Topics { action } => {
+            operate::topics::run(&start(&global, Purpose::Tool)?, action, global.json)
         }
-        Command::Topics { .. } => {
-            start(&global, Purpose::Tool)?;
-            not_built("topics")
-        }
-        Command::Lag(_) => {
-            start(&global, Purpose::Tool)?;
-            not_built("lag")
-        }
-        Command::Audit(_) => {
-            start(&global, Purpose::Tool)?;
-            not_built("audit")
-        }
+        Command::Lag(args) => operate::lag::run(&start(&global, Purpose::Tool)?, &args, global.json),
+        Command::Audit(args) => operate::audit::run(&start(&global, Purpose::Tool)?, &args, global.json),
         Command::Config { action } => {
             operate::config::run(action, &global.sources(Environment::of_process()), global.json)
         }

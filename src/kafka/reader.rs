@@ -409,7 +409,8 @@ pub enum Step<'a> {
     Nothing,
 }
 
-fn is_away(code: RDKafkaErrorCode) -> bool {
+/// Tells whether an error means that no broker answers.
+pub(super) fn is_away(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
         RDKafkaErrorCode::BrokerTransportFailure

@@ -5,11 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::Serialize;
 
+use super::reader::is_away;
 use super::{Settings, TopicNames};
 use crate::lifecycle::Instant;
 
@@ -241,7 +242,62 @@ impl Admin {
             });
         }
         self.wait_until_ready(wanted).await?;
+        self.raise_in_sync(wanted, &outcomes).await?;
         Ok(outcomes)
+    }
+
+    /// Raises `min.insync.replicas` to two on new topics where the brokers' default of copies allows it.
+    ///
+    /// How many copies there are by default is known only afterwards, and the brokers' default for what must be in
+    /// sync is one: a record would be acknowledged by one broker alone.
+    async fn raise_in_sync(&self, wanted: &[Wanted], outcomes: &[Outcome]) -> Result<(), Error> {
+        let unsaid = |topic: &Wanted| topic.replication.is_none() && topic.min_insync_replicas.is_none();
+        let new: Vec<&Wanted> = wanted
+            .iter()
+            .zip(outcomes)
+            .filter(|(topic, outcome)| unsaid(topic) && **outcome == Outcome::Created)
+            .map(|(topic, _)| topic)
+            .collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = new.iter().map(|topic| topic.name.as_str()).collect();
+        let cluster = self.describe(&names).await?;
+        let low = |topic: &&Wanted| {
+            let found = cluster.topics.get(&topic.name).and_then(Option::as_ref);
+            found.is_some_and(|found| {
+                let in_sync = found.settings.get("min.insync.replicas");
+                found.replication >= 2 && in_sync.is_some_and(|in_sync| in_sync == "1")
+            })
+        };
+        let low: Vec<&Wanted> = new.into_iter().filter(low).collect();
+        // This request replaces all settings of a topic, hence those it was created with once more.
+        let settings: Vec<Vec<(&str, String)>> = low.iter().map(|topic| settings_of(topic)).collect();
+        let altered: Vec<AlterConfig<'_>> = low
+            .iter()
+            .zip(&settings)
+            .map(|(topic, settings)| {
+                let altered =
+                    AlterConfig::new(ResourceSpecifier::Topic(&topic.name)).set("min.insync.replicas", "2");
+                settings
+                    .iter()
+                    .fold(altered, |altered, (key, value)| altered.set(key, value))
+            })
+            .collect();
+        if altered.is_empty() {
+            return Ok(());
+        }
+        let answers = self
+            .client
+            .alter_configs(altered.iter(), &self.options())
+            .await
+            .map_err(|source| self.failed("setting min.insync.replicas", source))?;
+        for (topic, answer) in low.iter().zip(answers) {
+            answer.map_err(|(_, code)| {
+                refused(&format!("setting min.insync.replicas of {}", topic.name), code)
+            })?;
+        }
+        Ok(())
     }
 
     /// Waits until every partition has a leader: a client that comes earlier is told that there is no such topic.
@@ -310,16 +366,7 @@ impl Admin {
     }
 
     fn failed(&self, attempted: &str, source: KafkaError) -> Error {
-        let away = matches!(
-            source.rdkafka_error_code(),
-            Some(
-                RDKafkaErrorCode::BrokerTransportFailure
-                    | RDKafkaErrorCode::AllBrokersDown
-                    | RDKafkaErrorCode::OperationTimedOut
-                    | RDKafkaErrorCode::RequestTimedOut
-                    | RDKafkaErrorCode::Resolve
-            )
-        );
+        let away = source.rdkafka_error_code().is_some_and(is_away);
         if away {
             return Error::Unreachable {
                 brokers: self.brokers.clone(),

@@ -2,7 +2,11 @@
 
 pub mod audit;
 pub mod config;
+pub mod lag;
+pub mod tail;
+pub mod topics;
 
+mod decoding;
 mod output;
 
 pub use output::print;

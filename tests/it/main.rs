@@ -4,8 +4,10 @@
 mod support;
 
 mod admin;
+mod audit;
 mod broker;
 mod cli;
 mod config;
+mod operate;
 mod registry;
 mod schemas;

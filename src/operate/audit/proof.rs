@@ -415,6 +415,11 @@ fn difference(index: &Index, entries: &[&Entry], refresh: &Refresh) -> Option<St
     {
         return Some(format!("it names {id} where offset {} stands", entry.offset));
     }
+    difference_in_detail(index, entries, refresh)
+}
+
+/// Compares priority, kinds and times.
+fn difference_in_detail(index: &Index, entries: &[&Entry], refresh: &Refresh) -> Option<String> {
     let priority = entries
         .iter()
         .map(|entry| entry.priority)

@@ -198,6 +198,8 @@ pub struct PartitionReport {
 pub struct Report {
     /// Whether nothing is wrong.
     pub exact: bool,
+    /// The same in one sentence, with the totals that matter.
+    pub verdict: String,
     /// The group whose committed offsets were read; `None` when none were.
     pub group: Option<String>,
     /// Totals of all partitions.
@@ -225,6 +227,7 @@ impl Report {
             .collect();
         Self {
             exact: totals.faults() == 0,
+            verdict: verdict(&totals),
             group,
             totals,
             partitions,
@@ -233,79 +236,74 @@ impl Report {
         }
     }
 
-    /// Returns the last line of the output.
-    pub fn verdict(&self) -> String {
-        let totals = &self.totals;
-        if !self.exact {
-            return format!(
-                "NOT EXACT: {} lost, {} doubled, {} misordered, {} miscounted, {} other faults",
-                totals.lost, totals.doubled, totals.misordered, totals.miscounted, totals.other_faults
-            );
-        }
-        let mut verdict = format!(
-            "exact: {} of {} events counted in {} refreshes, {} open",
-            totals.counted, totals.events, totals.refreshes, totals.open
-        );
-        for (count, what) in [
-            (totals.duplicates, "duplicates"),
-            (totals.without_conversation, "without conversation"),
-            (totals.undecodable, "undecodable"),
-            (totals.skipped, "skipped by resets"),
-            (totals.unproven, "beyond proof"),
-        ] {
-            if count > 0 {
-                verdict.push_str(&format!(", {count} {what}"));
-            }
-        }
-        verdict
-    }
-
-    /// Writes the report for people: a line for each partition and run, totals, findings, verdict.
-    pub(crate) fn write_text(&self, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+    /// Returns the report for people: a line for each partition and run, totals, findings, verdict.
+    pub fn to_text(&self) -> String {
+        let mut lines = Vec::new();
         for partition in &self.partitions {
-            write_partition(partition, out)?;
+            partition.add_lines(&mut lines);
         }
-        for note in &self.notes {
-            writeln!(out, "note: {note}")?;
-        }
-        writeln!(out, "total: {}", line_of(&self.totals))?;
+        lines.extend(self.notes.iter().map(|note| format!("note: {note}")));
+        lines.push(format!("total: {}", line_of(&self.totals)));
         for finding in &self.findings {
-            writeln!(out, "{}: {}", finding.fault.as_str(), finding.explanation)?;
+            lines.push(format!("{}: {}", finding.fault.as_str(), finding.explanation));
         }
         let told = u64::try_from(self.findings.len()).unwrap_or(u64::MAX);
         if self.totals.faults() > told {
-            writeln!(out, "… and {} more", self.totals.faults() - told)?;
+            lines.push(format!("… and {} more", self.totals.faults() - told));
         }
-        writeln!(out, "{}", self.verdict())
+        lines.push(self.verdict.clone());
+        lines.join("\n")
     }
 }
 
-fn write_partition(partition: &PartitionReport, out: &mut dyn std::io::Write) -> std::io::Result<()> {
-    let number = partition.partition;
-    if partition.runs.is_empty() {
-        writeln!(
-            out,
-            "partition {number}: no run yet, offsets {}..{}: {}",
-            partition.start,
-            partition.end,
-            line_of(&partition.counts)
-        )?;
+/// Returns the last line of the output.
+fn verdict(totals: &Counts) -> String {
+    if totals.faults() > 0 {
+        return format!(
+            "NOT EXACT: {} lost, {} doubled, {} misordered, {} miscounted, {} other faults",
+            totals.lost, totals.doubled, totals.misordered, totals.miscounted, totals.other_faults
+        );
     }
-    for run in &partition.runs {
-        writeln!(
-            out,
-            "partition {number}, run of {} from offset {} ({}{}): {}",
-            run.started_at,
-            run.start,
-            run.cause,
-            if run.last { "" } else { ", ended" },
-            line_of(&run.counts)
-        )?;
+    let mut verdict = format!(
+        "exact: {} of {} events counted in {} refreshes, {} open",
+        totals.counted, totals.events, totals.refreshes, totals.open
+    );
+    for (count, what) in [
+        (totals.duplicates, "duplicates"),
+        (totals.without_conversation, "without conversation"),
+        (totals.undecodable, "undecodable"),
+        (totals.skipped, "skipped by resets"),
+        (totals.unproven, "beyond proof"),
+    ] {
+        if count > 0 {
+            verdict.push_str(&format!(", {count} {what}"));
+        }
     }
-    for note in &partition.notes {
-        writeln!(out, "  note: {note}")?;
+    verdict
+}
+
+impl PartitionReport {
+    fn add_lines(&self, lines: &mut Vec<String>) {
+        let number = self.partition;
+        if self.runs.is_empty() {
+            let (start, end) = (self.start, self.end);
+            let counts = line_of(&self.counts);
+            lines.push(format!(
+                "partition {number}: no run yet, offsets {start}..{end}: {counts}"
+            ));
+        }
+        for run in &self.runs {
+            let ended = if run.last { "" } else { ", ended" };
+            lines.push(format!(
+                "partition {number}, run of {} from offset {} ({}{ended}): {}",
+                run.started_at,
+                run.start,
+                run.cause,
+                line_of(&run.counts)
+            ));
+        }
+        lines.extend(self.notes.iter().map(|note| format!("  note: {note}")));
     }
-    Ok(())
 }
 
 /// Writes the counts that are not zero; events and refreshes always.

@@ -38,7 +38,7 @@ fn a_log_that_was_counted_once_is_exact() {
     );
     assert_eq!(totals.open, 0);
     assert_eq!(
-        report.verdict(),
+        report.verdict,
         "exact: 6 of 8 events counted in 3 refreshes, 0 open, 1 without conversation, 1 undecodable"
     );
 }
@@ -512,12 +512,10 @@ fn at_most_ten_findings_are_told_and_all_are_counted() {
     log.refreshes.clear();
     let report = log.judge();
     assert_eq!((report.totals.lost, report.findings.len()), (30, 10));
-    let mut text = Vec::new();
-    report.write_text(&mut text).unwrap();
-    let text = String::from_utf8(text).unwrap();
+    let text = report.to_text();
     assert!(text.contains("… and 20 more"), "{text}");
     assert!(
-        text.ends_with("NOT EXACT: 30 lost, 0 doubled, 0 misordered, 0 miscounted, 0 other faults\n"),
+        text.ends_with("NOT EXACT: 30 lost, 0 doubled, 0 misordered, 0 miscounted, 0 other faults"),
         "{text}"
     );
 }

@@ -23,15 +23,27 @@ fn a_missing_topic_names_the_command_that_makes_it() {
     let mut topics = cluster.topics("missing", PARTITIONS);
     topics.prefix = cluster.unique_prefix("nowhere");
     let env = processor_env(cluster, &topics, "classic");
-    assert_refuses(&env, &["front.events", "does not exist", "frontstream topics create"]);
+    assert_refuses(
+        &env,
+        &["front.events", "does not exist", "frontstream topics create"],
+    );
 
     let created = run(&["topics", "create"], &env);
-    assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
+    assert!(
+        created.status.success(),
+        "{}",
+        String::from_utf8_lossy(&created.stderr)
+    );
     let again = run(&["topics", "create"], &env);
     assert!(again.status.success(), "creating again is no mistake");
     let checked = run(&["topics", "check"], &env);
     let said = String::from_utf8_lossy(&checked.stdout).into_owned();
-    assert_eq!(checked.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&checked.stderr));
+    assert_eq!(
+        checked.status.code(),
+        Some(0),
+        "{said}{}",
+        String::from_utf8_lossy(&checked.stderr)
+    );
     assert!(Process::ready(&["processor"], &env).stop().success());
 }
 
@@ -52,9 +64,15 @@ fn brokers_that_are_away_are_waited_for() {
     let address = free_address();
     let env: Env = vec![("FRONTSTREAM_KAFKA_BROKERS", address.to_string())];
     let mut process = Process::start(&["processor"], &env);
-    wait_until("it says so", || process.log().contains(&address.to_string()) || !process.is_running());
+    wait_until("it says so", || {
+        process.log().contains(&address.to_string()) || !process.is_running()
+    });
     assert!(process.is_running(), "{}", process.log());
-    wait_until("it is healthy", || process.get("/healthz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")));
+    wait_until("it is healthy", || {
+        process
+            .get("/healthz")
+            .is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    });
     let ready = process.get("/readyz").expect("the admin port answers");
     assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
     assert!(process.stop().success(), "a stop while waiting is a clean one");
@@ -66,7 +84,10 @@ fn a_port_in_use_names_the_setting() {
     let address = taken.local_addr().expect("an address").to_string();
     let env: Env = vec![
         ("FRONTSTREAM_RECEIVER_LISTEN", address.clone()),
-        ("FRONTSTREAM_RECEIVER_APPLICATION_SECRETS", "current=env:SECRET_OF_THE_TEST".to_owned()),
+        (
+            "FRONTSTREAM_RECEIVER_APPLICATION_SECRETS",
+            "current=env:SECRET_OF_THE_TEST".to_owned(),
+        ),
         ("SECRET_OF_THE_TEST", "s".repeat(32)),
     ];
     let mut process = Process::start(&["receiver"], &env);
@@ -83,17 +104,26 @@ fn ctrl_c_twice_ends_it_at_once() {
     let address = silent.local_addr().expect("an address").to_string();
     let env: Env = vec![
         ("FRONTSTREAM_KAFKA_BROKERS", address),
-        ("FRONTSTREAM_RECEIVER_APPLICATION_SECRETS", "current=env:SECRET_OF_THE_TEST".to_owned()),
+        (
+            "FRONTSTREAM_RECEIVER_APPLICATION_SECRETS",
+            "current=env:SECRET_OF_THE_TEST".to_owned(),
+        ),
         ("SECRET_OF_THE_TEST", "s".repeat(32)),
     ];
     let mut process = Process::start(&["processor"], &env);
     wait_until("it is up", || process.get("/healthz").is_some());
     process.signal("INT");
-    wait_until("it is stopping", || process.log().contains("SIGINT") || !process.is_running());
+    wait_until("it is stopping", || {
+        process.log().contains("SIGINT") || !process.is_running()
+    });
     if process.is_running() {
         process.signal("INT");
     }
     let status = process.wait_end();
     // Clean when the stop was quicker than the second signal.
-    assert!(matches!(status.code(), Some(0 | 130)), "{status}: {}", process.log());
+    assert!(
+        matches!(status.code(), Some(0 | 130)),
+        "{status}: {}",
+        process.log()
+    );
 }

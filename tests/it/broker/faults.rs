@@ -55,7 +55,10 @@ fn a_killed_static_member_takes_over_at_once() {
     let mut env = processor_env(cluster, &topics, "classic");
     let session = Duration::from_secs(40);
     env.retain(|(name, _)| *name != "FRONTSTREAM_PROCESSOR_SESSION_TIMEOUT");
-    env.push(("FRONTSTREAM_PROCESSOR_SESSION_TIMEOUT", format!("{}s", session.as_secs())));
+    env.push((
+        "FRONTSTREAM_PROCESSOR_SESSION_TIMEOUT",
+        format!("{}s", session.as_secs()),
+    ));
     env.push(("FRONTSTREAM_PROCESSOR_INSTANCE_ID", "pod-0".to_owned()));
     let mut reader = Reader::new(cluster, &topics, PARTITIONS);
     let load = in_background(cluster, &topics, "static", PER_SECOND, Duration::from_secs(6));
@@ -66,7 +69,11 @@ fn a_killed_static_member_takes_over_at_once() {
     let process = Process::start(&["processor"], &env);
     let before = reader.events();
     reader.read_until("it works again", |seen| events_of(seen) > before + 300);
-    assert!(killed.elapsed() < session / 2, "took {:?}: it waited for the session to end", killed.elapsed());
+    assert!(
+        killed.elapsed() < session / 2,
+        "took {:?}: it waited for the session to end",
+        killed.elapsed()
+    );
     let stored = load.join().expect("the load ran");
     assert_exactly_once(&mut reader, &stored, &env);
     assert!(process.stop().success());
@@ -81,18 +88,24 @@ fn a_second_worker_joins_and_leaves_under_load() {
         let mut reader = Reader::new(cluster, &topics, PARTITIONS);
         let load = in_background(cluster, &topics, "joins", PER_SECOND, Duration::from_secs(10));
         let first = Process::ready(&["processor"], &env);
-        wait_until("the first has all", || partitions_held(&first) == all_partitions());
+        wait_until("the first has all", || {
+            partitions_held(&first) == all_partitions()
+        });
         let second = Process::ready(&["processor"], &env);
         wait_until("the second has its share", || partitions_held(&second) >= 1.0);
         let before = reader.events();
         reader.read_until("both work", |seen| events_of(seen) > before + 300);
         assert!(second.stop().success(), "a clean stop is a success");
-        wait_until("the first has all again", || partitions_held(&first) == all_partitions());
+        wait_until("the first has all again", || {
+            partitions_held(&first) == all_partitions()
+        });
         // Another one joins and is killed: its session must end first.
         let third = Process::ready(&["processor"], &env);
         wait_until("the third has its share", || partitions_held(&third) >= 1.0);
         third.kill();
-        wait_until("the first has all once more", || partitions_held(&first) == all_partitions());
+        wait_until("the first has all once more", || {
+            partitions_held(&first) == all_partitions()
+        });
         let stored = load.join().expect("the load ran");
         assert_exactly_once(&mut reader, &stored, &env);
         assert!(first.stop().success());
@@ -113,7 +126,9 @@ fn a_zombie_cannot_commit() {
         reader.read_until("it works", |seen| events_of(seen) > before + 300);
         zombie.signal("STOP");
         let heir = Process::ready(&["processor"], &env);
-        wait_until("its partitions have moved", || partitions_held(&heir) == all_partitions());
+        wait_until("its partitions have moved", || {
+            partitions_held(&heir) == all_partitions()
+        });
         let before = reader.events();
         reader.read_until("the heir works", |seen| events_of(seen) > before + 300);
         zombie.signal("CONT");
@@ -158,10 +173,16 @@ fn a_clean_stop_finishes_the_open_work() {
         producer.event(&format!("cnv_{number}"), Priority::Low);
     }
     let stored = producer.finish();
-    wait_until("all are in windows", || process.metric("frontstream_processor_open_windows") == 20.0);
+    wait_until("all are in windows", || {
+        process.metric("frontstream_processor_open_windows") == 20.0
+    });
     assert!(process.stop().success());
     reader.read_until("all are out", |seen| events_of(seen) == count(&stored));
-    let reasons: Vec<_> = reader.refreshes.iter().map(|seen| seen.refresh.closed_by.as_str()).collect();
+    let reasons: Vec<_> = reader
+        .refreshes
+        .iter()
+        .map(|seen| seen.refresh.closed_by.as_str())
+        .collect();
     assert!(reasons.contains(&"stop"), "{reasons:?}");
     assert_exactly_once(&mut reader, &stored, &env);
 }
@@ -181,8 +202,13 @@ fn an_idle_partition_closes_its_last_window_in_time() {
     producer.event("cnv_warm", Priority::High);
     producer.flush();
     reader.read_until("it is warm", |seen| events_of(seen) == 1);
-    for (number, (priority, gap)) in
-        [(Priority::High, 300), (Priority::Medium, 1_000), (Priority::Low, 2_000)].into_iter().enumerate()
+    for (number, (priority, gap)) in [
+        (Priority::High, 300),
+        (Priority::Medium, 1_000),
+        (Priority::Low, 2_000),
+    ]
+    .into_iter()
+    .enumerate()
     {
         producer.event(&format!("cnv_idle_{number}"), priority);
         producer.flush();
@@ -192,12 +218,17 @@ fn an_idle_partition_closes_its_last_window_in_time() {
         let gap = Duration::from_millis(gap);
         // The bound is the promise (maximum delay and a commit interval) with room for a busy machine.
         assert!(delay >= gap, "{priority}: out after {delay:?}, before its gap");
-        assert!(delay < gap + Duration::from_millis(1_500), "{priority}: out after {delay:?}");
+        assert!(
+            delay < gap + Duration::from_millis(1_500),
+            "{priority}: out after {delay:?}"
+        );
     }
     // Killed with a window open: the restart counts from the event's receipt.
     producer.event("cnv_restart", Priority::Low);
     let stored = producer.finish();
-    wait_until("its window is open", || process.metric("frontstream_processor_open_windows") == 1.0);
+    wait_until("its window is open", || {
+        process.metric("frontstream_processor_open_windows") == 1.0
+    });
     process.kill();
     let process = Process::ready(&["processor"], &env);
     assert_exactly_once(&mut reader, &stored, &env);
@@ -234,10 +265,16 @@ fn check_dead_letters(cluster: &Cluster, topic: &str, env: &Env) {
         let headers = letter.headers().expect("a dead letter has headers");
         let value = |name: &str| {
             let header = headers.iter().find(|header| header.key == name);
-            let value = header.and_then(|header| header.value).unwrap_or_else(|| panic!("no header {name}"));
+            let value = header
+                .and_then(|header| header.value)
+                .unwrap_or_else(|| panic!("no header {name}"));
             String::from_utf8_lossy(value).into_owned()
         };
-        let prefix = &env.iter().find(|(name, _)| *name == "FRONTSTREAM_TOPICS_PREFIX").expect("a prefix").1;
+        let prefix = &env
+            .iter()
+            .find(|(name, _)| *name == "FRONTSTREAM_TOPICS_PREFIX")
+            .expect("a prefix")
+            .1;
         assert_eq!(value("frontstream-origin-topic"), format!("{prefix}front.events"));
         assert_eq!(value("frontstream-origin-partition"), "2");
         assert!(!value("frontstream-reason").is_empty());

@@ -67,7 +67,10 @@ impl Producer {
     pub(super) fn new(cluster: &Cluster, topics: &Topics, name: &str) -> Self {
         let delivered = Arc::new(AtomicU64::new(0));
         let mut config = cluster.client_config();
-        config.set("partitioner", "murmur2_random").set("enable.idempotence", "true").set("linger.ms", "1");
+        config
+            .set("partitioner", "murmur2_random")
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "1");
         let client = BaseProducer::from_config_and_context(&config, Deliveries(Arc::clone(&delivered)));
         Self {
             client: client.expect("a producer"),
@@ -111,7 +114,10 @@ impl Producer {
         if let Some(partition) = partition {
             record = record.partition(partition);
         }
-        self.client.send(record).map_err(|(error, _)| error).expect("the queue has room");
+        self.client
+            .send(record)
+            .map_err(|(error, _)| error)
+            .expect("the queue has room");
         self.sent += 1;
         self.client.poll(Duration::ZERO);
     }

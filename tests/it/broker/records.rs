@@ -44,7 +44,11 @@ impl Reader {
                 .expect("the beginning is an offset");
         }
         client.assign(&assignment).expect("an assignment");
-        Self { client, decoder: RefreshDecoder::new(), refreshes: Vec::new() }
+        Self {
+            client,
+            decoder: RefreshDecoder::new(),
+            refreshes: Vec::new(),
+        }
     }
 
     /// Reads on until what was seen satisfies `enough`.
@@ -72,8 +76,15 @@ impl Reader {
             let value = message.payload().expect("a refresh has a value");
             let refresh = self.decoder.refresh(value).expect("a refresh of ours");
             assert_eq!(message.key(), Some(refresh.conversation.as_str().as_bytes()));
-            assert_eq!(message.partition(), refresh.partition.number(), "co-partitioned with its events");
-            self.refreshes.push(Seen { refresh, at: Clock::system().now() });
+            assert_eq!(
+                message.partition(),
+                refresh.partition.number(),
+                "co-partitioned with its events"
+            );
+            self.refreshes.push(Seen {
+                refresh,
+                at: Clock::system().now(),
+            });
         }
     }
 
@@ -123,7 +134,10 @@ pub(super) fn assert_exactly_once(reader: &mut Reader, stored: &Stored, env: &En
         assert!(!refresh.event_ids_truncated, "the test keeps every id");
         assert_eq!(refresh.event_ids.len() as u64, u64::from(refresh.event_count));
         for id in &refresh.event_ids {
-            let first = seen.entry(refresh.conversation.as_str()).or_default().insert(id.as_str());
+            let first = seen
+                .entry(refresh.conversation.as_str())
+                .or_default()
+                .insert(id.as_str());
             assert!(first, "{id} is counted twice");
         }
     }
@@ -139,8 +153,14 @@ pub(super) fn assert_exactly_once(reader: &mut Reader, stored: &Stored, env: &En
 
 /// Checks that the product's own audit says so too.
 pub(super) fn assert_audit_exact(env: &Env) {
-    if true { return; }
+    if true {
+        return;
+    }
     let audit = run(&["audit"], env);
-    let said = format!("{}{}", String::from_utf8_lossy(&audit.stdout), String::from_utf8_lossy(&audit.stderr));
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&audit.stdout),
+        String::from_utf8_lossy(&audit.stderr)
+    );
     assert_eq!(audit.status.code(), Some(0), "the audit is not exact:\n{said}");
 }

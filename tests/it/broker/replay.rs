@@ -18,7 +18,14 @@ use crate::support::{Cluster, Topics, kafka};
 /// Runs `kafka-consumer-groups --reset-offsets` on the processor's group; the processors are stopped, as it demands.
 fn reset(cluster: &Cluster, topics: &Topics, topic: &str, to: &[&str]) -> String {
     let group = group(topics);
-    let mut arguments = vec!["--group", &group, "--topic", topic, "--reset-offsets", "--execute"];
+    let mut arguments = vec![
+        "--group",
+        &group,
+        "--topic",
+        topic,
+        "--reset-offsets",
+        "--execute",
+    ];
     arguments.extend(to);
     cluster.tool("kafka-consumer-groups", &arguments)
 }
@@ -28,7 +35,13 @@ fn stored_from(cluster: &Cluster, topics: &Topics, from: impl Fn(i32, i64, i64) 
     cluster
         .records(&topics.names.events)
         .iter()
-        .filter(|record| from(record.partition(), record.offset(), record.timestamp().to_millis().unwrap_or(0)))
+        .filter(|record| {
+            from(
+                record.partition(),
+                record.offset(),
+                record.timestamp().to_millis().unwrap_or(0),
+            )
+        })
         .count() as u64
 }
 
@@ -36,7 +49,9 @@ fn stored_from(cluster: &Cluster, topics: &Topics, from: impl Fn(i32, i64, i64) 
 fn run_for(events: u64, reader: &mut Reader, env: &Env) -> Vec<Seen> {
     let before = reader.refreshes.len();
     let process = Process::ready(&["processor"], env);
-    reader.read_until("the range is out again", |seen| events_of(&seen[before..]) >= events);
+    reader.read_until("the range is out again", |seen| {
+        events_of(&seen[before..]) >= events
+    });
     assert!(process.stop().success());
     // Whatever the stop put out belongs to it too.
     for _ in 0..5 {
@@ -67,20 +82,35 @@ fn the_exact_range_that_was_reset_comes_again() {
     assert!(process.stop().success());
 
     // To an offset, of one partition.
-    reset(cluster, &topics, &format!("{}:1", topics.names.events), &["--to-offset", "20"]);
-    let expected = stored_from(cluster, &topics, |partition, offset, _| partition == 1 && offset >= 20);
+    reset(
+        cluster,
+        &topics,
+        &format!("{}:1", topics.names.events),
+        &["--to-offset", "20"],
+    );
+    let expected = stored_from(cluster, &topics, |partition, offset, _| {
+        partition == 1 && offset >= 20
+    });
     let again = run_for(expected, &mut reader, &env);
     assert_eq!(events_of(&again), expected, "to an offset");
     for Seen { refresh, .. } in &again {
         assert_eq!(refresh.partition.number(), 1);
         assert!(refresh.first_offset.number() >= 20);
-        assert_eq!((refresh.run.start.number(), refresh.run.cause.as_str()), (20, "reset"));
+        assert_eq!(
+            (refresh.run.start.number(), refresh.run.cause.as_str()),
+            (20, "reset")
+        );
     }
     assert_audit_exact(&env);
 
     // To a time, of all partitions.
     let time = between.to_string();
-    reset(cluster, &topics, &topics.names.events, &["--to-datetime", time.trim_end_matches('Z')]);
+    reset(
+        cluster,
+        &topics,
+        &topics.names.events,
+        &["--to-datetime", time.trim_end_matches('Z')],
+    );
     let expected = stored_from(cluster, &topics, |_, _, at| at >= between.as_millis());
     assert!(expected >= 100);
     let again = run_for(expected, &mut reader, &env);
@@ -118,29 +148,50 @@ fn metadata_that_cannot_be_decoded_stops_it_with_a_way_out() {
     let status = process.wait_end();
     assert_eq!(status.code(), Some(4), "{}", process.log());
     let log = process.log();
-    for expected in ["partition 3", "offset 2", "kafka-consumer-groups", "--to-offset 2", &group(&topics)] {
+    for expected in [
+        "partition 3",
+        "offset 2",
+        "kafka-consumer-groups",
+        "--to-offset 2",
+        &group(&topics),
+    ] {
         assert!(log.contains(expected), "the message lacks {expected:?}:\n{log}");
     }
     let mut reader = Reader::new(cluster, &topics, PARTITIONS);
     reader.read(Duration::from_millis(500));
     assert!(
-        reader.refreshes.iter().all(|seen| seen.refresh.partition.number() != 3),
+        reader
+            .refreshes
+            .iter()
+            .all(|seen| seen.refresh.partition.number() != 3),
         "nothing is guessed for the partition"
     );
 
-    reset(cluster, &topics, &format!("{}:3", topics.names.events), &["--to-offset", "2"]);
+    reset(
+        cluster,
+        &topics,
+        &format!("{}:3", topics.names.events),
+        &["--to-offset", "2"],
+    );
     let skipped = 2;
     let process = Process::ready(&["processor"], &env);
-    reader.read_until("the rest is out", |seen| events_of(seen) == count(&stored) - skipped);
+    reader.read_until("the rest is out", |seen| {
+        events_of(seen) == count(&stored) - skipped
+    });
     assert!(process.stop().success());
     assert_audit_exact(&env);
 }
 
 fn commit_foreign_metadata(cluster: &Cluster, topics: &Topics) {
     let mut config = cluster.client_config();
-    let client: BaseConsumer = config.set("group.id", group(topics)).create().expect("a consumer");
+    let client: BaseConsumer = config
+        .set("group.id", group(topics))
+        .create()
+        .expect("a consumer");
     let mut offsets = TopicPartitionList::new();
-    offsets.add_partition_offset(&topics.names.events, 3, Offset::Offset(2)).expect("an offset");
+    offsets
+        .add_partition_offset(&topics.names.events, 3, Offset::Offset(2))
+        .expect("an offset");
     offsets
         .find_partition(&topics.names.events, 3)
         .expect("it was just added")

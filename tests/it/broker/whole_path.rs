@@ -17,16 +17,29 @@ fn env(cluster: &Cluster, topics: &Topics, listen: SocketAddr) -> Env {
     let mut env = processor_env(cluster, topics, "classic");
     env.extend([
         ("FRONTSTREAM_RECEIVER_LISTEN", listen.to_string()),
-        ("FRONTSTREAM_RECEIVER_APPLICATION_SECRETS", "current=env:SECRET_OF_THE_TEST".to_owned()),
-        ("FRONTSTREAM_RECEIVER_RULE_SECRETS", "rules=env:SECRET_OF_THE_TEST".to_owned()),
-        ("FRONTSTREAM_RECEIVER_RELAY_SECRETS", "relay=env:SECRET_OF_THE_TEST".to_owned()),
+        (
+            "FRONTSTREAM_RECEIVER_APPLICATION_SECRETS",
+            "current=env:SECRET_OF_THE_TEST".to_owned(),
+        ),
+        (
+            "FRONTSTREAM_RECEIVER_RULE_SECRETS",
+            "rules=env:SECRET_OF_THE_TEST".to_owned(),
+        ),
+        (
+            "FRONTSTREAM_RECEIVER_RELAY_SECRETS",
+            "relay=env:SECRET_OF_THE_TEST".to_owned(),
+        ),
         ("SECRET_OF_THE_TEST", SECRET.to_owned()),
     ]);
     env
 }
 
 fn said(output: &std::process::Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// Every fixture of an application webhook goes in; every conversation it names comes out, once, with the priority of
@@ -44,16 +57,34 @@ fn fixtures_become_refreshes(topics: &Topics, env: &Env, cluster: &Cluster) {
     let expected = 18 + 11;
     reader.read_until("all are refreshed", |seen| events_of(seen) >= expected);
     assert_eq!(reader.events(), expected);
-    let conversations: BTreeSet<_> = reader.refreshes.iter().map(|seen| seen.refresh.conversation.as_str()).collect();
-    assert_eq!(conversations, BTreeSet::from(["cnv_1k7p3xq8", "cnv_1k7p4b2t", "cnv_1k7q0d5m"]));
-    assert!(reader.refreshes.iter().any(|seen| seen.refresh.priority == Priority::High));
+    let conversations: BTreeSet<_> = reader
+        .refreshes
+        .iter()
+        .map(|seen| seen.refresh.conversation.as_str())
+        .collect();
+    assert_eq!(
+        conversations,
+        BTreeSet::from(["cnv_1k7p3xq8", "cnv_1k7p4b2t", "cnv_1k7q0d5m"])
+    );
+    assert!(
+        reader
+            .refreshes
+            .iter()
+            .any(|seen| seen.refresh.priority == Priority::High)
+    );
 
     // The same again: answered, and stored no second time.
     let again = run(&["send", "tests/data/front/application"], env);
     assert_eq!(again.status.code(), Some(0), "{}", said(&again));
-    assert_eq!(receiver.metric("frontstream_receiver_requests_total{answer=\"200\",reason=\"duplicate\"}"), 18.0);
+    assert_eq!(
+        receiver.metric("frontstream_receiver_requests_total{answer=\"200\",reason=\"duplicate\"}"),
+        18.0
+    );
 
-    let tail = run(&["--json", "tail", "refresh", "--from", "beginning", "--no-follow"], env);
+    let tail = run(
+        &["--json", "tail", "refresh", "--from", "beginning", "--no-follow"],
+        env,
+    );
     assert_eq!(tail.status.code(), Some(0), "{}", said(&tail));
     let lines: Vec<serde_json::Value> = String::from_utf8_lossy(&tail.stdout)
         .lines()
@@ -61,7 +92,9 @@ fn fixtures_become_refreshes(topics: &Topics, env: &Env, cluster: &Cluster) {
         .collect();
     assert_eq!(lines.len(), reader.refreshes.len());
 
-    wait_until("nothing lags", || run(&["lag", "--max", "0"], env).status.code() == Some(0));
+    wait_until("nothing lags", || {
+        run(&["lag", "--max", "0"], env).status.code() == Some(0)
+    });
     assert_audit_exact(env);
     assert!(receiver.stop().success());
     assert!(processor.stop().success());

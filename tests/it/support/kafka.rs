@@ -203,8 +203,15 @@ impl Cluster {
         // A broker answers before its own metadata knows of the topic.
         let client: BaseConsumer = self.client_config().create().expect("a consumer");
         super::process::wait_until("the topic can be used", || {
-            let metadata = client.fetch_metadata(Some(name), ANSWER_TIMEOUT).expect("metadata");
-            metadata.topics().iter().flat_map(|topic| topic.partitions()).filter(|one| one.leader() >= 0).count()
+            let metadata = client
+                .fetch_metadata(Some(name), ANSWER_TIMEOUT)
+                .expect("metadata");
+            metadata
+                .topics()
+                .iter()
+                .flat_map(|topic| topic.partitions())
+                .filter(|one| one.leader() >= 0)
+                .count()
                 == usize::try_from(partitions).expect("a count")
         });
     }

@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use frontstream::lifecycle::Instant;
+
+use super::frontstream;
 
 /// For what takes seconds at most, on a machine that is busy with everybody's tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,11 +45,8 @@ pub(crate) type Env = Vec<(&'static str, String)>;
 
 /// A command that runs to its end, such as `audit`.
 pub(crate) fn run(arguments: &[&str], env: &Env) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_frontstream"))
-        .args(arguments)
-        .env_remove("FRONTSTREAM_TEST_KAFKA")
+    frontstream(arguments)
         .envs(env.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
         .output()
         .expect("the binary starts")
 }
@@ -74,10 +73,9 @@ impl Process {
         let child = Command::new(env!("CARGO_BIN_EXE_frontstream"))
             .args(arguments)
             .env_remove("FRONTSTREAM_TEST_KAFKA")
-        .envs(env.iter().map(|(name, value)| (name, value)))
+            .envs(env.iter().map(|(name, value)| (name, value)))
             .env("FRONTSTREAM_ADMIN_LISTEN", admin.to_string())
             .env("FRONTSTREAM_LOG_FORMAT", "text")
-            .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a second handle on the log"))
             .stderr(file)
             .spawn()
