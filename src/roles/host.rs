@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use tokio::task::JoinSet;
 
 use super::{Surroundings, connect, processor};
-use crate::admin;
+use crate::{admin, observe};
 use crate::config::Settings;
 use crate::lifecycle::{Clock, Readiness, Stop, stop_on_signals};
 
@@ -24,7 +24,7 @@ pub enum Role {
 /// A port is taken, or the role failed; [`Exit`] is in the chain where it decides the exit code.
 pub async fn host(settings: Settings, role: Role) -> anyhow::Result<()> {
     let readiness = Readiness::new();
-    let metrics = prometheus::Registry::new();
+    let metrics = observe::registry();
     let admin = admin::Server::bind(&settings.admin).await?;
     let (stop, admin_stop) = (Stop::new(), Stop::new());
     let mut beside = JoinSet::new();
