@@ -1,1 +1,3 @@
 //! What a process can be: each wires stages, runs them and drains them.
+
+pub mod receiver;
