@@ -9,5 +9,6 @@ mod broker;
 mod cli;
 mod config;
 mod operate;
+mod receiver;
 mod registry;
 mod schemas;
