@@ -28,6 +28,8 @@ usage_error() {
   exit 2
 }
 have() { command -v "$1" >/dev/null 2>&1; }
+# rustup's own place, for a shell that was opened before it was installed.
+have cargo || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 
 # The comment block at the top of the script that was called is its help text.
 print_help() { awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0"; }
@@ -44,10 +46,19 @@ json_string() {
 # Holds the lock named $1 on file descriptor 9 until the script ends. Lock files are never removed: removing one that
 # somebody waits for would let two holders in.
 lock() {
-  have flock || die "flock is missing: run scripts/setup"
   mkdir -p "$cache/locks"
   exec 9>>"$cache/locks/$1.lock"
-  flock -w "${2:-300}" 9 || die "another start or stop has held $cache/locks/$1.lock for ${2:-300} s"
+  take_lock 9 "${2:-300}" || die "another start or stop has held $cache/locks/$1.lock for ${2:-300} s"
+}
+
+# Waits for the lock on open file $1 for $2 seconds. macOS has no flock command; the lock belongs to the open file, so any
+# process that has inherited it can take it.
+take_lock() {
+  if have flock; then
+    flock -w "$2" "$1"
+  else
+    python3 -c 'import fcntl, signal, sys; signal.alarm(int(sys.argv[2])); fcntl.flock(int(sys.argv[1]), fcntl.LOCK_EX)' "$1" "$2"
+  fi
 }
 
 # A short file name for a path.
@@ -78,7 +89,7 @@ free_ports() (
   wanted=$1 now=$(date +%s) taken='' found=()
   mkdir -p "$cache/locks"
   exec 8>>"$cache/locks/ports.lock"
-  flock 8
+  take_lock 8 60 || die "another script has held $cache/locks/ports.lock for 60 s"
   claims=$cache/locks/ports.claims
   if [[ -f $claims ]]; then
     taken=$(awk -v now="$now" '$2 > now - 120' "$claims")
@@ -136,14 +147,36 @@ wait_gone() {
 start_detached() {
   local dir=$1 console=$2 fd
   shift 2
-  have setsid || die "setsid is missing: run scripts/setup"
   (
     cd "$dir" || exit
     for fd in {3..19}; do eval "exec $fd>&-"; done
-    exec setsid "$@"
+    ! have setsid || exec setsid "$@"
+    # macOS has no setsid command.
+    exec python3 -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' "$@"
   ) </dev/null >>"$console" 2>&1 &
   detached_pid=$!
   disown "$detached_pid" 2>/dev/null || true
+}
+
+# Asks process $1 (marker $2, pid file $3, called $4 in messages) to end with signal $5 and waits $6 seconds before it is
+# killed. A frozen process would not see the signal, so it is woken up.
+stop_process() {
+  kill -"$5" "$1" 2>/dev/null || true
+  kill -CONT "$1" 2>/dev/null || true
+  if ! wait_gone "$1" "$2" "$6"; then
+    note "$4 (pid $1) did not stop within $6 s: killing it"
+    kill -KILL "$1" 2>/dev/null || true
+    wait_gone "$1" "$2" 10 || die "$4 (pid $1) cannot be killed"
+  fi
+  rm -f "$3"
+}
+
+# The last lines of the log files $@, as far as there are any, on standard error.
+show_log_tail() {
+  local log
+  for log in "$@"; do
+    [[ ! -s $log ]] || tail -n 15 "$log" | sed 's/^/  /' >&2
+  done
 }
 
 # --- Java and Maven ------------------------------------------------------------------------------------------------
@@ -157,13 +190,15 @@ find_java() {
   ((${major:-0} >= JAVA_MAJOR)) || die "$java is Java ${major:-unknown}, $JAVA_MAJOR or later is needed: run scripts/setup"
 }
 
-# Runs Maven in folder $1 with the rest as arguments: three tries, checksums enforced, quiet unless all of them failed.
-maven() {
+# Copies what the pom.xml in folder $1 depends on into its folder libs; the rest are Maven options. Three tries, checksums
+# enforced, quiet unless all of them failed. -U, because Maven remembers a failed download for a day.
+maven_copy() {
   local dir=$1 try
   shift
   have mvn || die "no Maven: run scripts/setup"
   for try in 1 2 3; do
-    if (cd "$dir" && mvn -B -q -C "$@") >"$dir/maven.log" 2>&1 </dev/null; then
+    if (cd "$dir" && mvn -B -q -C -U "org.apache.maven.plugins:maven-dependency-plugin:$MAVEN_DEPENDENCY_PLUGIN_VERSION:copy-dependencies" \
+      -DoutputDirectory="$dir/libs" "$@") >"$dir/maven.log" 2>&1 </dev/null; then
       return 0
     fi
     ((try == 3)) || sleep "$try"

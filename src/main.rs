@@ -7,7 +7,8 @@ use clap::Parser;
 use frontstream::config::cli::{Cli, Command, Global};
 use frontstream::config::{self, Environment, Purpose, Report, Settings};
 use frontstream::lifecycle::Exit;
-use frontstream::{observe, operate};
+use frontstream::roles::host::Role;
+use frontstream::{observe, operate, roles};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -31,10 +32,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             start(&global, Purpose::Receiver)?;
             not_built("receiver")
         }
-        Command::Processor => {
-            start(&global, Purpose::Processor)?;
-            not_built("processor")
-        }
+        Command::Processor => host(start(&global, Purpose::Processor)?, Role::Processor),
         Command::Dev(_) => {
             start(&global, Purpose::Dev)?;
             not_built("dev")
@@ -53,6 +51,13 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             operate::config::run(action, &global.sources(Environment::of_process()), global.json)
         }
     }
+}
+
+/// Runs a role on a runtime of its own.
+fn host(settings: Settings, role: Role) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(roles::host::host(settings, role))?;
+    Ok(Exit::Done)
 }
 
 /// Reads the settings and starts logging: what every role and command begins with.

@@ -331,6 +331,7 @@ impl Coalescer {
     fn on_new(&mut self, record: &Record<'_>, now: Now) {
         self.behind_or_not(record, now);
         match &record.content {
+            Content::Change(change) => self.on_change(change, record, now),
             Content::Undecodable => {
                 self.counts.undecodable += 1;
                 self.outputs.push_back(Output::DeadLetter(record.offset));
@@ -338,22 +339,35 @@ impl Coalescer {
                     chunk.dead_letters += 1;
                 }
             }
-            content @ Content::Change(_) => {
-                let Some((change, conversation, occurrence, key)) = parts(content) else {
-                    self.counts.without_conversation += 1;
-                    return;
-                };
-                if self.dedupe.observe(occurrence, record.offset, record.log_time) == Seen::Before {
-                    self.counts.duplicates += 1;
-                    return;
-                }
-                let slot = self.windows.find(key, change.tenant, conversation);
-                self.counts.events += 1;
-                self.counts.coalesced += u64::from(slot.is_some());
-                self.put(slot, key, conversation, change, record.offset, now.tick);
-            }
         }
         self.end_full_chunk();
+    }
+
+    fn on_change(&mut self, change: &Change<'_>, record: &Record<'_>, now: Now) {
+        let Some(conversation) = change.conversation else {
+            self.counts.without_conversation += 1;
+            return;
+        };
+        let keys = keys(change, conversation);
+        if self
+            .dedupe
+            .observe(keys.occurrence, record.offset, record.log_time)
+            == Seen::Before
+        {
+            self.counts.duplicates += 1;
+            return;
+        }
+        let slot = self.windows.find(keys.conversation, change.tenant, conversation);
+        self.counts.events += 1;
+        self.counts.coalesced += u64::from(slot.is_some());
+        self.put(
+            slot,
+            keys.conversation,
+            conversation,
+            change,
+            record.offset,
+            now.tick,
+        );
     }
 
     /// Puts an event into its window, or opens one with it.

@@ -1,5 +1,7 @@
 //! What every Kafka client of ours shares: connection settings, error classes, client logs, topic facts.
 
+mod context;
+mod errors;
 pub(crate) mod properties;
 pub mod reader;
 pub mod topics;
@@ -7,6 +9,9 @@ pub mod topics;
 use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;
+
+pub use context::{ClientFacts, log_line};
+pub use errors::{Class, classify};
 
 /// How to reach the brokers: plain data, the same for every client of the process.
 #[derive(Clone, PartialEq, Eq)]

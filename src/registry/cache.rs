@@ -4,7 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::lifecycle::Instant;
 use crate::wire::SchemaId;
 
 /// How many ids are kept. A topic has a handful of schemas; the bound is against records that name ids at random.
@@ -13,12 +12,15 @@ const IDS_MAX: usize = 256;
 /// that a registry restored from a backup is believed soon.
 const ABSENT_FOR: Duration = Duration::from_secs(30);
 
+/// When something was asked: the time since the cache was made, by the monotonic clock.
+pub(super) type Asked = Duration;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cached {
     /// Never changes: an id names one schema for ever.
     Schema(Arc<str>),
     /// The registry had none when it was asked.
-    Absent(Instant),
+    Absent(Asked),
 }
 
 #[derive(Debug, Default)]
@@ -30,9 +32,9 @@ pub(super) struct Cache {
 
 impl Cache {
     /// Returns what is known at `now`.
-    pub(super) fn find(&self, id: SchemaId, now: Instant) -> Option<Cached> {
+    pub(super) fn find(&self, id: SchemaId, now: Asked) -> Option<Cached> {
         let known = self.by_id.get(&id)?;
-        let stale = matches!(known, Cached::Absent(asked) if now.since(*asked) >= ABSENT_FOR);
+        let stale = matches!(known, Cached::Absent(asked) if now.saturating_sub(*asked) >= ABSENT_FOR);
         (!stale).then(|| known.clone())
     }
 
@@ -63,20 +65,25 @@ mod tests {
 
     #[test]
     fn an_absence_is_believed_for_a_while_only() {
-        // `Instant` cannot be made up: the absence is looked at from now and from itself.
-        let asked = Instant::now();
+        let asked = Duration::from_secs(100);
         let mut cache = Cache::default();
         cache.insert(SchemaId(1), Cached::Absent(asked));
-        assert_eq!(cache.find(SchemaId(1), asked), Some(Cached::Absent(asked)));
-        assert_eq!(cache.find(SchemaId(2), asked), None);
+        let just_before = asked + ABSENT_FOR - Duration::from_nanos(1);
+        assert_eq!(cache.find(SchemaId(1), just_before), Some(Cached::Absent(asked)));
+        assert_eq!(cache.find(SchemaId(1), asked + ABSENT_FOR), None);
         cache.insert(SchemaId(1), Cached::Schema("s".into()));
-        assert_eq!(cache.find(SchemaId(1), asked), Some(Cached::Schema("s".into())));
+        let for_ever = Duration::MAX;
+        assert_eq!(
+            cache.find(SchemaId(1), for_ever),
+            Some(Cached::Schema("s".into()))
+        );
+        assert_eq!(cache.find(SchemaId(2), asked), None);
     }
 
     #[test]
     fn bad_ids_do_not_push_out_schemas() {
         let mut cache = Cache::default();
-        let now = Instant::now();
+        let now = Duration::ZERO;
         cache.insert(SchemaId(0), Cached::Schema("s".into()));
         for id in 1..10_000 {
             cache.insert(SchemaId(id), Cached::Absent(now));

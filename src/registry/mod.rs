@@ -101,6 +101,7 @@ struct Shared {
     remote: SrSettings,
     /// For the one request that `schema_registry_converter` lacks: a subject's compatibility.
     http: reqwest::Client,
+    made: Instant,
     /// Held for look-ups and inserts only, never across an await.
     cache: Mutex<Cache>,
 }
@@ -137,6 +138,7 @@ impl Handle {
             base,
             remote,
             http: client().build().map_err(|err| unusable(&err.without_url()))?,
+            made: Instant::now(),
             cache: Mutex::new(Cache::default()),
         })))
     }
@@ -168,7 +170,7 @@ impl Handle {
     /// # Errors
     /// [`Error::Unknown`] when the registry says so; on any other, the record's schema is merely not known yet.
     pub async fn schema(&self, id: SchemaId) -> Result<Arc<str>, Error> {
-        match self.cache().find(id, Instant::now()) {
+        match self.cache().find(id, self.0.made.elapsed()) {
             Some(Cached::Schema(schema)) => return Ok(schema),
             Some(Cached::Absent(_)) => return Err(Error::Unknown(id)),
             None => {}
@@ -182,7 +184,7 @@ impl Handle {
                 Ok(schema)
             }
             Err(Denial::NoSchema) => {
-                self.remember(id, Cached::Absent(Instant::now()));
+                self.remember(id, Cached::Absent(self.0.made.elapsed()));
                 Err(Error::Unknown(id))
             }
             Err(denial) => Err(denial.into_error(attempted())),

@@ -159,3 +159,141 @@ impl<'a> Seen<'a> {
         seen
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        CloseReason, ConversationId, EventId, Kind, Offset, Partition, Run, RunCause, Source,
+    };
+
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn event(tenant: &str, conversation: Option<&str>) -> Event {
+        Event {
+            tenant: TenantId::new(tenant).unwrap(),
+            conversation: conversation.and_then(ConversationId::new),
+            id: EventId::new("evt_1").unwrap(),
+            kind: Kind::new("message.received").unwrap(),
+            front_type: None,
+            front_inner_type: None,
+            priority: Priority::High,
+            source: Source::Rule,
+            emitted_at: Timestamp::from_millis(1_795_000_000_930),
+            received_at: Timestamp::from_millis(1_795_000_001_000),
+            payload: None,
+        }
+    }
+
+    fn text<'a>(headers: impl Iterator<Item = Header<'a>>) -> String {
+        let mut lines: Vec<_> = headers.map(|(name, value)| format!("{name}: {value}")).collect();
+        lines.sort();
+        lines.join("\n")
+    }
+
+    #[test]
+    fn an_event_has_the_attributes_of_the_binding() {
+        let headers = text(of_event(&event("cmp_a", Some("cnv_1")), Some(TRACE)));
+        assert_eq!(
+            headers,
+            "ce_id: evt_1\nce_source: /front/cmp_a\nce_specversion: 1.0\nce_subject: cnv_1\n\
+             ce_time: 2026-11-18T11:06:40.930Z\nce_type: com.frontapp.message.received\n\
+             content-type: application/avro\nfrontstream-priority: high\nfrontstream-tenant: cmp_a\n\
+             traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        );
+        let bare = text(of_event(&event("cmp_a", None), None));
+        assert!(
+            !bare.contains("ce_subject") && !bare.contains("traceparent"),
+            "{bare}"
+        );
+    }
+
+    #[test]
+    fn a_refresh_has_the_attributes_of_the_binding() {
+        let at = |millis| Timestamp::from_millis(millis);
+        let refresh = Refresh {
+            tenant: TenantId::new("cmp_a").unwrap(),
+            conversation: ConversationId::new("cnv_1").unwrap(),
+            priority: Priority::Medium,
+            kinds: Vec::new(),
+            event_count: 2,
+            event_ids: Vec::new(),
+            event_ids_truncated: true,
+            first_emitted_at: at(0),
+            last_emitted_at: at(1_795_000_000_930),
+            first_received_at: at(0),
+            last_received_at: at(0),
+            partition: Partition::new(3).unwrap(),
+            first_offset: Offset::new(7).unwrap(),
+            last_offset: Offset::new(9).unwrap(),
+            run: Run {
+                started_at: at(0),
+                start: Offset::ZERO,
+                cause: RunCause::First,
+            },
+            closed_by: CloseReason::Gap,
+        };
+        assert_eq!(
+            text(of_refresh(&refresh)),
+            "ce_id: 3-7-9\nce_source: /front/cmp_a\nce_specversion: 1.0\nce_subject: cnv_1\n\
+             ce_time: 2026-11-18T11:06:40.930Z\nce_type: io.frontstream.refresh\n\
+             content-type: application/avro\nfrontstream-priority: medium\nfrontstream-tenant: cmp_a"
+        );
+    }
+
+    #[test]
+    fn a_source_is_a_uri_reference_whatever_the_tenant() {
+        assert_eq!(source("a b/c?é"), "/front/a%20b%2Fc%3F%C3%A9");
+        let headers = text(of_event(&event("a b", None), None));
+        assert!(headers.contains("frontstream-tenant: a b"), "as it is: {headers}");
+    }
+
+    #[test]
+    fn what_was_written_is_seen() {
+        let event = event("cmp_a", Some("cnv_1"));
+        let headers: Vec<_> = of_event(&event, Some(TRACE)).collect();
+        let seen = Seen::new(
+            headers
+                .iter()
+                .map(|(name, value)| (*name, Some(value.as_bytes()))),
+        );
+        assert_eq!(
+            seen,
+            Seen {
+                id: Some("evt_1"),
+                ce_type: Some("com.frontapp.message.received"),
+                subject: Some("cnv_1"),
+                time: Some("2026-11-18T11:06:40.930Z"),
+                tenant: Some("cmp_a"),
+                priority: Some(Priority::High),
+                trace_parent: Some(TRACE),
+            }
+        );
+        let odd: [(&str, Option<&[u8]>); 4] = [
+            (ID, None),
+            (TENANT, Some(&[0xff])),
+            (PRIORITY, Some(b"bulk")),
+            ("other", Some(b"x")),
+        ];
+        assert_eq!(Seen::new(odd), Seen::default());
+    }
+
+    #[test]
+    fn trace_parents_are_judged_by_the_standard() {
+        assert!(is_trace_parent(TRACE));
+        assert!(is_trace_parent(&TRACE.replacen("00", "cc", 1)));
+        for bad in [
+            "",
+            "00",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\nx: y",
+        ] {
+            assert!(!is_trace_parent(bad), "{bad}");
+        }
+    }
+}

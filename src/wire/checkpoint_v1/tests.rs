@@ -208,7 +208,7 @@ fn holds_thousands_of_windows() {
             let mut gap = 0;
             while {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (seed >> 33) % mean != 0
+                !(seed >> 33).is_multiple_of(mean)
             } {
                 gap += 1;
             }

@@ -200,6 +200,20 @@ impl Cluster {
         for result in results {
             result.unwrap_or_else(|(topic, code)| panic!("create {topic}: {code}"));
         }
+        // A broker answers before its own metadata knows of the topic.
+        let client: BaseConsumer = self.client_config().create().expect("a consumer");
+        super::process::wait_until("the topic can be used", || {
+            let metadata = client
+                .fetch_metadata(Some(name), ANSWER_TIMEOUT)
+                .expect("metadata");
+            metadata
+                .topics()
+                .iter()
+                .flat_map(|topic| topic.partitions())
+                .filter(|one| one.leader() >= 0)
+                .count()
+                == usize::try_from(partitions).expect("a count")
+        });
     }
 
     /// Reads what `topic` holds now, committed records only, in the order of partitions and offsets.

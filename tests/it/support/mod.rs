@@ -2,6 +2,7 @@
 
 mod kafka;
 mod planted;
+pub(crate) mod process;
 
 use std::process::{Command, Stdio};
 

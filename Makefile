@@ -1,0 +1,37 @@
+# Entry points. Each calls cargo or a script in scripts/, which explains itself with --help. ARGS is handed on.
+.DEFAULT_GOAL := help
+.PHONY: help setup dev test bench lint fmt kafka-start kafka-stop clean
+ARGS ?=
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## install what building and testing needs (Debian, Ubuntu), or say what to install
+	@scripts/setup
+
+dev: ## run the whole pipeline on a real Kafka, e.g. make dev ARGS="--duration 20s"
+	@scripts/setup
+	@scripts/dev $(ARGS)
+
+test: ## everything that must hold before a change lands, on a real Kafka
+	@scripts/setup
+	@scripts/test $(ARGS)
+
+bench: ## benchmarks, the whole path against a real Kafka included
+	@scripts/setup
+	@scripts/bench $(ARGS)
+
+lint: ## formatting, shell scripts, clippy, documentation
+	@scripts/test fmt shell clippy doc
+
+fmt: ## format the Rust code
+	@cargo fmt
+
+kafka-start: ## start a real Kafka for development, e.g. make kafka-start ARGS="--nodes 3"
+	@scripts/kafka start $(ARGS)
+
+kafka-stop: ## stop it again
+	@scripts/kafka stop $(ARGS)
+
+clean: ## stop what was started here, remove its data and the build's output
+	@scripts/clean
