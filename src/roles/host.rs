@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use tokio::task::JoinSet;
 
 use super::{Surroundings, connect, processor};
-use crate::admin;
+use crate::{admin, observe};
 use crate::config::Settings;
 use crate::lifecycle::{Clock, Readiness, Stop, stop_on_signals};
 
@@ -24,7 +24,8 @@ pub enum Role {
 /// A port is taken, or the role failed; [`Exit`] is in the chain where it decides the exit code.
 pub async fn host(settings: Settings, role: Role) -> anyhow::Result<()> {
     let readiness = Readiness::new();
-    let metrics = prometheus::Registry::new();
+    let clock = Clock::system();
+    let metrics = observe::registry(&clock);
     let admin = admin::Server::bind(&settings.admin).await?;
     let (stop, admin_stop) = (Stop::new(), Stop::new());
     let mut beside = JoinSet::new();
@@ -41,7 +42,7 @@ pub async fn host(settings: Settings, role: Role) -> anyhow::Result<()> {
         not_ready_from.1.stopping();
     });
     let around = Surroundings {
-        clock: Clock::system(),
+        clock,
         stop,
         readiness,
         metrics,

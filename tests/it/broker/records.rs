@@ -99,17 +99,6 @@ pub(super) fn events_of(seen: &[Seen]) -> u64 {
     seen.iter().map(|seen| u64::from(seen.refresh.event_count)).sum()
 }
 
-/// Adds up what several producers stored.
-pub(super) fn merged(stored: impl IntoIterator<Item = Stored>) -> Stored {
-    let mut all = Stored::new();
-    for stored in stored {
-        for (conversation, mut ids) in stored {
-            all.entry(conversation).or_default().append(&mut ids);
-        }
-    }
-    all
-}
-
 /// Returns how many events `stored` holds.
 pub(super) fn count(stored: &Stored) -> u64 {
     stored.values().map(|ids| ids.len() as u64).sum()
@@ -153,9 +142,6 @@ pub(super) fn assert_exactly_once(reader: &mut Reader, stored: &Stored, env: &En
 
 /// Checks that the product's own audit says so too.
 pub(super) fn assert_audit_exact(env: &Env) {
-    if true {
-        return;
-    }
     let audit = run(&["audit"], env);
     let said = format!(
         "{}{}",

@@ -10,8 +10,6 @@ use super::{PARTITIONS, processor_env};
 use crate::support::process::{Env, Process, free_address, run, wait_until};
 use crate::support::{Cluster, Topics, kafka};
 
-const SECRET: &str = "4f1d0c9be27a4e5b8a3360d7f5c2e891";
-
 /// The settings of both roles and of the commands beside them.
 fn env(cluster: &Cluster, topics: &Topics, listen: SocketAddr) -> Env {
     let mut env = processor_env(cluster, topics, "classic");
