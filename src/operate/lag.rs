@@ -14,7 +14,7 @@ use crate::lifecycle::{Clock, Exit, Instant, Stop};
 use crate::model::{Checkpoint, Offset, Partition, Timestamp};
 use crate::wire::checkpoint_v1;
 
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the group's committed offset of one partition says.
 #[derive(Clone, Debug, PartialEq, Eq)]

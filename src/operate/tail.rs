@@ -19,7 +19,7 @@ use crate::kafka::{self, TopicNames};
 use crate::lifecycle::{Clock, Exit, Stop, stop_on_signals};
 use crate::model::{Event, Offset, Partition, Refresh, Timestamp};
 
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What to read, and how much of it.
 #[derive(Clone, Debug)]

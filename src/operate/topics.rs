@@ -10,7 +10,7 @@ use crate::config::cli::TopicsAction;
 use crate::kafka::topics::{Admin, Difference, Outcome, Wanted, differences};
 use crate::lifecycle::Exit;
 
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a record needs beside the body: the other fields, headers and key.
 const ROOM_BYTES: usize = 64 * 1024;

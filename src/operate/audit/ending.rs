@@ -85,8 +85,7 @@ impl Proof<'_> {
                 let partition = self.index.partition;
                 self.fault(None, Fault::Checkpoint, None, None, || {
                     format!(
-                        "the offset {offset} committed for partition {partition} has metadata that cannot be read ({why}); \
-                         to go on, reset the group's offset for it"
+                        "the offset {offset} committed for partition {partition} has metadata that cannot be read: {why}"
                     )
                 });
                 return None;

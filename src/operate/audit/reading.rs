@@ -17,8 +17,10 @@ use crate::wire::checkpoint_v1;
 
 /// How long the group may go on committing before we take a checkpoint that is a little older than the refreshes.
 const QUIET_MOMENT: Duration = Duration::from_secs(3);
-/// How long each answer of a broker may take, a transaction's end included: longer than the transaction timeout.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long each answer of a broker may take, and each silence while records are read.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a transaction may stay open whose owner died: longer than the default transaction timeout of 10 s.
+const TRANSACTION_END: Duration = Duration::from_secs(25);
 
 /// Reads everything and judges it.
 pub(super) fn audit(plan: &Plan) -> anyhow::Result<Report> {
@@ -157,12 +159,12 @@ impl Audit<'_> {
             if stable >= written {
                 return Ok(stable);
             }
-            if began.elapsed() > ANSWER_TIMEOUT {
+            if began.elapsed() > TRANSACTION_END {
                 bail!(
                     "a transaction on {} partition {partition} has been open for {} s: find and abort it with \
                      `kafka-transactions find-hanging` and `abort`",
                     self.plan.names.refresh,
-                    ANSWER_TIMEOUT.as_secs()
+                    TRANSACTION_END.as_secs()
                 );
             }
         }

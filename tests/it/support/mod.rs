@@ -1,6 +1,7 @@
 //! What the integration tests share.
 
 mod kafka;
+mod planted;
 pub(crate) mod process;
 
 use std::process::{Command, Stdio};
@@ -8,27 +9,13 @@ use std::process::{Command, Stdio};
 use frontstream::config::{self, Environment, Purpose, Settings, Sources};
 
 pub(crate) use kafka::{Cluster, Topics, kafka};
+pub(crate) use planted::{Planted, checkpoint, refresh};
 
-/// Returns the product's own binary, without what the environment would set.
-///
-/// The tests' own switches begin with `FRONTSTREAM_` too, and the product refuses names that it does not know.
+/// Returns the product's own binary with these arguments and nothing of the tests' environment.
 pub(crate) fn frontstream(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_frontstream"));
-    for (name, _) in variables() {
-        if name.to_string_lossy().starts_with("FRONTSTREAM_") {
-            command.env_remove(name);
-        }
-    }
-    command.args(arguments).stdin(Stdio::null());
+    command.env_clear().args(arguments).stdin(Stdio::null());
     command
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what a child process must not inherit can only be read here"
-)]
-fn variables() -> std::env::VarsOs {
-    std::env::vars_os()
 }
 
 /// Returns settings: the defaults, and these `key=value` on top.
