@@ -201,6 +201,10 @@ const IN_THE_FILE: &[(&str, &str)] = &[
         "must be text, a whole number, true or false, not a list",
     ),
     (
+        "[kafka.properties]\nsecurity.protocol = \"SASL_PLAINTEXT\"\nsasl.mechanism = \"PLAIN\"",
+        "kafka.properties (frontstream.toml:3): make no client: ",
+    ),
+    (
         "receiver.linger = \"1ms\"\nreceiver.linger = \"2ms\"",
         "syntax (frontstream.toml:2): duplicate key",
     ),
