@@ -12,3 +12,4 @@ mod operate;
 mod receiver;
 mod registry;
 mod schemas;
+mod layering;
