@@ -1,1 +1,3 @@
 //! The one integration binary: one module per topic of behaviour.
+
+mod crash;
