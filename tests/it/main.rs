@@ -13,3 +13,5 @@ mod receiver;
 mod registry;
 mod schemas;
 mod layering;
+
+mod crash;
