@@ -1,1 +1,100 @@
-fn main(){}
+//! Parses arguments, starts logging, picks a role, turns errors into an exit code.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use frontstream::config::cli::{Cli, Command, Global};
+use frontstream::config::{self, Environment, Purpose, Report, Settings};
+use frontstream::lifecycle::Exit;
+use frontstream::roles::host::Role;
+use frontstream::{observe, operate, roles};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            let exit = exit_of(&error);
+            if exit != Exit::Done {
+                // Logging may not have been started, and a person waits for the answer.
+                let _ = writeln!(std::io::stderr().lock(), "frontstream: {}", readable(&error));
+            }
+            exit.into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Receiver => {
+            start(&global, Purpose::Receiver)?;
+            not_built("receiver")
+        }
+        Command::Processor => host(start(&global, Purpose::Processor)?, Role::Processor),
+        Command::Dev(_) => {
+            start(&global, Purpose::Dev)?;
+            not_built("dev")
+        }
+        Command::Send(_) => {
+            start(&global, Purpose::Send)?;
+            not_built("send")
+        }
+        Command::Tail(args) => operate::tail::run(&start(&global, Purpose::Tool)?, &args, global.json),
+        Command::Topics { action } => {
+            operate::topics::run(&start(&global, Purpose::Tool)?, action, global.json)
+        }
+        Command::Lag(args) => operate::lag::run(&start(&global, Purpose::Tool)?, &args, global.json),
+        Command::Audit(args) => operate::audit::run(&start(&global, Purpose::Tool)?, &args, global.json),
+        Command::Config { action } => {
+            operate::config::run(action, &global.sources(Environment::of_process()), global.json)
+        }
+    }
+}
+
+/// Runs a role on a runtime of its own.
+fn host(settings: Settings, role: Role) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(roles::host::host(settings, role))?;
+    Ok(Exit::Done)
+}
+
+/// Reads the settings and starts logging: what every role and command begins with.
+fn start(global: &Global, purpose: Purpose) -> anyhow::Result<Settings> {
+    let settings = config::load(&global.sources(Environment::of_process()), purpose)?;
+    observe::start_logging(&settings.log)
+        .map_err(|error| anyhow::anyhow!("logging does not start: {error}"))?;
+    Ok(settings)
+}
+
+fn not_built(name: &str) -> anyhow::Result<Exit> {
+    Err(anyhow::anyhow!("{name} is not built in this binary").context(Exit::Usage))
+}
+
+/// Decides the exit code: what the error was marked with, or what kind of error it is.
+fn exit_of(error: &anyhow::Error) -> Exit {
+    if let Some(exit) = error.downcast_ref::<Exit>() {
+        return *exit;
+    }
+    if error.downcast_ref::<Report>().is_some() {
+        return Exit::Usage;
+    }
+    let closed = error.chain().any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    });
+    // A reader such as `head` has enough: that is an end like any other.
+    if closed { Exit::Done } else { Exit::Outside }
+}
+
+/// Writes an error with its causes in one line; the mark of the exit code is not for people.
+fn readable(error: &anyhow::Error) -> String {
+    let skipped = usize::from(
+        error
+            .downcast_ref::<Exit>()
+            .is_some_and(|exit| error.to_string() == exit.to_string()),
+    );
+    let causes = error.chain().skip(skipped).map(ToString::to_string);
+    causes.collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,518 @@
+//! One member of the consumer group.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{
+    BaseConsumer, Consumer as _, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
+};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Message, Offset as KafkaOffset, TopicPartitionList};
+
+use crate::kafka::{self, Class, ClientFacts};
+use crate::model::{Offset, Partition, Timestamp};
+
+/// How many records one batch holds at most: some milliseconds of work, so that deadlines are seen in time.
+const BATCH_RECORDS_MAX: usize = 2_000;
+
+/// How many bytes one batch holds at most, for the same reason when records are large.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// How long one question to the broker may take before it counts as not answered.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Which protocol the group speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupProtocol {
+    /// The protocol of all Kafka versions, with cooperative rebalances.
+    Classic,
+    /// KIP-848's, from Kafka 4.0.
+    Consumer,
+}
+
+/// What a member of the group needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The topic read.
+    pub topic: String,
+    /// `group.id`.
+    pub group: String,
+    /// The group's protocol.
+    pub protocol: GroupProtocol,
+    /// `group.instance.id`; `None` for a dynamic member.
+    pub instance_id: Option<String>,
+    /// `session.timeout.ms`; with KIP-848 it is the broker's to set and this is not sent.
+    pub session_timeout: Duration,
+}
+
+/// What went wrong, named for what the caller does next.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The broker did not answer: ask again.
+    #[error("could not {attempt}")]
+    Retry {
+        /// What was attempted.
+        attempt: &'static str,
+        /// What the client said.
+        source: KafkaError,
+    },
+    /// This member's hold on its partitions or positions is gone: rewind to the committed offsets.
+    #[error("could not {attempt}: the positions held here no longer count")]
+    Rewind {
+        /// What was attempted.
+        attempt: &'static str,
+        /// What the client said.
+        source: KafkaError,
+    },
+    /// Another process has our group instance id: this one ends.
+    #[error("could not {attempt}: another process has this group instance id")]
+    Fenced {
+        /// What was attempted.
+        attempt: &'static str,
+        /// What the client said.
+        source: KafkaError,
+    },
+    /// The consumer cannot go on: the process ends.
+    #[error("could not {attempt}")]
+    Fatal {
+        /// What was attempted.
+        attempt: &'static str,
+        /// What the client said.
+        source: KafkaError,
+    },
+}
+
+impl Error {
+    fn new(attempt: &'static str, source: KafkaError) -> Self {
+        match kafka::classify(&source) {
+            Class::Retriable => Self::Retry { attempt, source },
+            Class::Abortable | Class::OutOfRange => Self::Rewind { attempt, source },
+            Class::Fenced => Self::Fenced { attempt, source },
+            Class::Fatal => Self::Fatal { attempt, source },
+        }
+    }
+}
+
+/// What one poll gave.
+#[derive(Debug)]
+pub enum Input<'c> {
+    /// Records of one or several partitions, in log order within each.
+    Batch(Vec<Record<'c>>),
+    /// These partitions are ours from [`Consumer::start`] on.
+    Assigned(Vec<Partition>),
+    /// These are ours until [`Consumer::release`]: finish first.
+    Revoked(Vec<Partition>),
+    /// These are someone else's already: only drop, then [`Consumer::release`].
+    Lost(Vec<Partition>),
+    /// Everything there is of this partition has been read.
+    LogEnd(Partition),
+    /// The client reported an error; it goes on by itself where the error is to be retried.
+    Error(Error),
+    /// Nothing within the time given.
+    Nothing,
+}
+
+/// One record, borrowed from the client's memory.
+#[derive(Debug)]
+pub struct Record<'c>(BorrowedMessage<'c>);
+
+impl Record<'_> {
+    /// Returns the partition it stands in.
+    pub fn partition(&self) -> Partition {
+        Partition::new(self.0.partition()).expect("a consumed record has a partition")
+    }
+
+    /// Returns the offset it stands at.
+    pub fn offset(&self) -> Offset {
+        Offset::new(self.0.offset()).expect("a consumed record has an offset")
+    }
+
+    /// Returns the record's own timestamp; the epoch when it has none (message format v0).
+    pub fn log_time(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.timestamp().to_millis().unwrap_or(0))
+    }
+
+    /// Returns the key, if any.
+    pub fn key(&self) -> Option<&[u8]> {
+        self.0.key()
+    }
+
+    /// Returns the value; a tombstone has none.
+    pub fn value(&self) -> Option<&[u8]> {
+        self.0.payload()
+    }
+
+    /// Returns the headers, if any.
+    pub fn headers(&self) -> Option<&rdkafka::message::BorrowedHeaders> {
+        self.0.headers()
+    }
+}
+
+/// What the group has committed for one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The partition.
+    pub partition: Partition,
+    /// The committed offset; `None` when there is none.
+    pub offset: Option<Offset>,
+    /// The metadata beside it; empty when a tool set the offset.
+    pub metadata: String,
+    /// The first offset that is retained.
+    pub log_start: Offset,
+    /// The offset that the next record will get.
+    pub log_end: Offset,
+}
+
+/// One member of the consumer group, used by one thread.
+pub struct Consumer {
+    client: BaseConsumer<Context>,
+    topic: String,
+    /// What came up behind the records of a batch that was handed out first.
+    next: RefCell<VecDeque<Input<'static>>>,
+}
+
+/// Takes rebalances down instead of performing them: the worker answers them in its own time.
+struct Context {
+    rebalances: Mutex<VecDeque<Rebalance>>,
+    /// Nobody will answer any more: partitions are given back on the spot, or dropping the client would hang.
+    dropped: AtomicBool,
+    facts: Arc<ClientFacts>,
+}
+
+#[derive(Debug)]
+enum Rebalance {
+    Assign(Vec<Partition>),
+    Revoke { partitions: Vec<Partition>, lost: bool },
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        kafka::log_line(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.facts.record(&statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // The end of a partition comes here too; it is an input and no error.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
+        tracing::warn!(%error, reason, "the consumer reports an error and goes on");
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if self.dropped.load(Ordering::Relaxed) {
+            give_everything_back(consumer);
+            return;
+        }
+        let partitions = list
+            .elements()
+            .iter()
+            .filter_map(|element| Partition::new(element.partition()))
+            .collect();
+        let rebalance = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            Rebalance::Assign(partitions)
+        } else {
+            Rebalance::Revoke {
+                partitions,
+                lost: consumer.assignment_lost(),
+            }
+        };
+        self.rebalances
+            .lock()
+            .expect("no one panics while holding the rebalances")
+            .push_back(rebalance);
+    }
+}
+
+impl Consumer {
+    /// Joins the group; partitions arrive as [`Input::Assigned`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fatal`] when the settings are refused by the client.
+    pub fn join(
+        connection: &kafka::Settings,
+        settings: &Settings,
+        facts: Arc<ClientFacts>,
+    ) -> Result<Self, Error> {
+        let context = Context {
+            rebalances: Mutex::default(),
+            dropped: AtomicBool::new(false),
+            facts,
+        };
+        let attempt = "set up the consumer";
+        let client = BaseConsumer::from_config_and_context(&client_config(connection, settings), context)
+            .map_err(|source| Error::new(attempt, source))?;
+        client
+            .subscribe(&[&settings.topic])
+            .map_err(|source| Error::new("subscribe", source))?;
+        Ok(Self {
+            client,
+            topic: settings.topic.clone(),
+            next: RefCell::default(),
+        })
+    }
+
+    /// Waits up to `wait` for something to happen and takes all records that are ready.
+    pub fn poll(&self, wait: Duration) -> Input<'_> {
+        if let Some(input) = self.next.borrow_mut().pop_front() {
+            return input;
+        }
+        if let Some(input) = self.next_rebalance() {
+            return input;
+        }
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        let mut wait = wait;
+        while records.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
+            match self.client.poll(wait) {
+                Some(Ok(message)) => {
+                    bytes += message.payload_len();
+                    records.push(Record(message));
+                }
+                Some(Err(KafkaError::PartitionEOF(number))) => {
+                    let partition = Partition::new(number).expect("a log ends in a partition");
+                    self.next.borrow_mut().push_back(Input::LogEnd(partition));
+                    break;
+                }
+                Some(Err(error)) => {
+                    self.next
+                        .borrow_mut()
+                        .push_back(Input::Error(Error::new("read", error)));
+                    break;
+                }
+                None => break,
+            }
+            wait = Duration::ZERO;
+        }
+        if !records.is_empty() {
+            return Input::Batch(records);
+        }
+        let next = self.next.borrow_mut().pop_front();
+        next.or_else(|| self.next_rebalance()).unwrap_or(Input::Nothing)
+    }
+
+    /// Asks what the group has committed for `partitions` and where their logs begin.
+    ///
+    /// Waits while a transaction that holds offsets of theirs is pending, so that a new owner never sees an old
+    /// offset (KIP-447: `isolation.level=read_committed` makes the client ask for stable offsets).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Retry`] when the broker did not answer in time; the others as they are named.
+    pub fn committed(&self, partitions: &[Partition]) -> Result<Vec<Committed>, Error> {
+        let committed = self
+            .client
+            .committed_offsets(self.list(partitions), QUESTION_TIMEOUT)
+            .map_err(|source| Error::new("fetch the committed offsets", source))?;
+        let mut answers = Vec::with_capacity(partitions.len());
+        for element in committed.elements() {
+            element
+                .error()
+                .map_err(|source| Error::new("fetch a committed offset", source))?;
+            let (start, end) = self
+                .client
+                .fetch_watermarks(&self.topic, element.partition(), QUESTION_TIMEOUT)
+                .map_err(|source| Error::new("ask where a log begins", source))?;
+            answers.push(Committed {
+                partition: Partition::new(element.partition()).expect("we asked for a partition"),
+                offset: match element.offset() {
+                    KafkaOffset::Offset(number) => Offset::new(number),
+                    KafkaOffset::Beginning
+                    | KafkaOffset::End
+                    | KafkaOffset::Stored
+                    | KafkaOffset::Invalid
+                    | KafkaOffset::OffsetTail(_) => None,
+                },
+                metadata: element.metadata().to_owned(),
+                log_start: Offset::new(start).unwrap_or(Offset::ZERO),
+                log_end: Offset::new(end).unwrap_or(Offset::ZERO),
+            });
+        }
+        Ok(answers)
+    }
+
+    /// Answers [`Input::Assigned`]: reads these partitions from these offsets.
+    ///
+    /// # Errors
+    ///
+    /// The assignment no longer stands, or the client cannot go on.
+    pub fn start(&self, positions: &[(Partition, Offset)]) -> Result<(), Error> {
+        let list = self.positioned(positions);
+        let started = match self.client.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.client.incremental_assign(&list),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => self.client.assign(&list),
+        };
+        started.map_err(|source| Error::Fatal {
+            attempt: "take partitions over",
+            source,
+        })
+    }
+
+    /// Answers [`Input::Revoked`] and [`Input::Lost`]: these partitions are no longer read.
+    ///
+    /// # Errors
+    ///
+    /// The client cannot go on.
+    pub fn release(&self, partitions: &[Partition]) -> Result<(), Error> {
+        let released = match self.client.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.client.incremental_unassign(&self.list(partitions)),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => self.client.unassign(),
+        };
+        released.map_err(|source| Error::Fatal {
+            attempt: "give partitions back",
+            source,
+        })
+    }
+
+    /// Goes back to these offsets; what was read ahead is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The broker did not answer in time, or a partition is no longer ours.
+    pub fn rewind(&self, positions: &[(Partition, Offset)]) -> Result<(), Error> {
+        let sought = self
+            .client
+            .seek_partitions(self.positioned(positions), QUESTION_TIMEOUT)
+            .map_err(|source| Error::new("rewind", source))?;
+        for element in sought.elements() {
+            element
+                .error()
+                .map_err(|source| Error::new("rewind a partition", source))?;
+        }
+        self.next
+            .borrow_mut()
+            .retain(|input| !matches!(input, Input::LogEnd(_)));
+        Ok(())
+    }
+
+    /// Returns the group's metadata as of now: what makes a stale generation's commit be refused.
+    pub fn group_metadata(&self) -> Option<ConsumerGroupMetadata> {
+        self.client.group_metadata()
+    }
+
+    /// Begins to leave the group; poll on, answering the last [`Input::Revoked`], until [`Consumer::is_closed`].
+    ///
+    /// # Errors
+    ///
+    /// The client cannot be closed; dropping it is all that is left.
+    pub fn close(&self) -> Result<(), Error> {
+        self.client
+            .close_queue()
+            .map_err(|source| Error::new("leave the group", source))
+    }
+
+    /// Says whether the member has left.
+    pub fn is_closed(&self) -> bool {
+        self.client.closed()
+    }
+
+    fn next_rebalance(&self) -> Option<Input<'static>> {
+        let context = self.client.context();
+        let next = context
+            .rebalances
+            .lock()
+            .expect("no one panics while holding the rebalances")
+            .pop_front();
+        next.map(|rebalance| match rebalance {
+            Rebalance::Assign(partitions) => Input::Assigned(partitions),
+            Rebalance::Revoke {
+                partitions,
+                lost: false,
+            } => Input::Revoked(partitions),
+            Rebalance::Revoke {
+                partitions,
+                lost: true,
+            } => Input::Lost(partitions),
+        })
+    }
+
+    fn list(&self, partitions: &[Partition]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            list.add_partition(&self.topic, partition.number());
+        }
+        list
+    }
+
+    fn positioned(&self, positions: &[(Partition, Offset)]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(positions.len());
+        for (partition, offset) in positions {
+            list.add_partition_offset(
+                &self.topic,
+                partition.number(),
+                KafkaOffset::Offset(offset.number()),
+            )
+            .expect("an offset of ours is a plain number");
+        }
+        list
+    }
+}
+
+/// Lets the client leave without a worker: its own drop waits until the last revocation is answered.
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.client.context().dropped.store(true, Ordering::Relaxed);
+        give_everything_back(&self.client);
+    }
+}
+
+fn give_everything_back(consumer: &BaseConsumer<Context>) {
+    if let Err(error) = consumer.unassign() {
+        tracing::warn!(%error, "could not give partitions back while leaving; the session timeout does it");
+    }
+}
+
+fn client_config(connection: &kafka::Settings, settings: &Settings) -> rdkafka::ClientConfig {
+    let mut config = connection.client_config();
+    config
+        .set("group.id", &settings.group)
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // A position that is gone is an error we answer, never a silent jump to an end of the log.
+        .set("auto.offset.reset", "error")
+        .set("enable.partition.eof", "true")
+        .set("statistics.interval.ms", "1000")
+        // What is read ahead is memory: 16 MiB a worker holds some 8,000 events of 2 KB, 30 ms of work.
+        .set("queued.max.messages.kbytes", "16384")
+        .set("fetch.wait.max.ms", "100")
+        .set("fetch.error.backoff.ms", "50");
+    match settings.protocol {
+        GroupProtocol::Classic => config
+            .set("group.protocol", "classic")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set(
+                "session.timeout.ms",
+                settings.session_timeout.as_millis().to_string(),
+            )
+            .set(
+                "heartbeat.interval.ms",
+                (settings.session_timeout / 6).as_millis().max(500).to_string(),
+            ),
+        GroupProtocol::Consumer => config.set("group.protocol", "consumer"),
+    };
+    if let Some(instance_id) = &settings.instance_id {
+        config.set("group.instance.id", instance_id);
+    }
+    config
+}
+
+#[expect(clippy::missing_fields_in_debug, reason = "the client has no readable form")]
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consumer").field("topic", &self.topic).finish()
+    }
+}

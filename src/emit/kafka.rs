@@ -1,0 +1,452 @@
+//! Does what the protocol decides, with one transactional producer.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
+use rdkafka::statistics::Statistics;
+use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
+
+use super::Metrics;
+use super::protocol::{Action, Exit, Fact, Protocol};
+use crate::kafka::{self, Class, ClientFacts, TopicNames};
+use crate::lifecycle::Instant;
+use crate::model::{Checkpoint, Offset, Partition, Refresh};
+use crate::wire::{Encoding, checkpoint_v1, headers, refresh_v1};
+
+/// How long the wait for deliveries sleeps at most before it looks again.
+///
+/// Source: design section 7. `flush` waits a whole poll of 100 ms; a loop of 1 ms polls costs 9 ms a transaction.
+const DELIVERY_POLL: Duration = Duration::from_millis(1);
+
+/// Why a record is among the dead letters.
+pub const REASON_HEADER: &str = "frontstream-reason";
+/// The topic, partition and offset at which it was read.
+pub const ORIGIN_TOPIC_HEADER: &str = "frontstream-origin-topic";
+/// See [`ORIGIN_TOPIC_HEADER`].
+pub const ORIGIN_PARTITION_HEADER: &str = "frontstream-origin-partition";
+/// See [`ORIGIN_TOPIC_HEADER`].
+pub const ORIGIN_OFFSET_HEADER: &str = "frontstream-origin-offset";
+
+/// What a transactional producer needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The topics written to and the one whose offsets are committed.
+    pub topics: TopicNames,
+    /// `transactional.id`: stable per pod and worker, or random where no instance id is configured.
+    pub transactional_id: String,
+    /// `transaction.timeout.ms`, and how long one step may take.
+    pub transaction_timeout: Duration,
+    /// The broker's `offset.metadata.max.bytes`.
+    pub metadata_bytes_max: usize,
+    /// How values of `front.refresh` are framed.
+    pub encoding: Encoding,
+}
+
+/// A record that is set aside with its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Where it was read.
+    pub partition: Partition,
+    /// Where it was read.
+    pub offset: Offset,
+    /// Its key, as it was.
+    pub key: Option<Vec<u8>>,
+    /// Its value, as it was.
+    pub value: Option<Vec<u8>>,
+    /// Why it is here, for the person who redrives it.
+    pub reason: String,
+}
+
+/// What becomes visible together.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    /// In the order to emit.
+    pub refreshes: Vec<Refresh>,
+    /// In the order read.
+    pub dead_letters: Vec<DeadLetter>,
+    /// The state of each partition that moved.
+    pub checkpoints: Vec<(Partition, Checkpoint)>,
+}
+
+/// Why a transaction was not committed, named for what the caller does next.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It was aborted: drop the windows and rewind to the committed offsets.
+    #[error("the transaction was aborted when it came to {step}")]
+    Rewind {
+        /// The step that failed.
+        step: &'static str,
+        /// What the client said.
+        source: KafkaError,
+    },
+    /// Another process has our transactional id or group instance id: this process ends.
+    #[error("could not {step}: another process has this transactional id or group instance id")]
+    Fenced {
+        /// The step that failed.
+        step: &'static str,
+        /// What the client said.
+        source: KafkaError,
+    },
+    /// The producer cannot go on: the process ends.
+    #[error("could not {step}")]
+    Fatal {
+        /// The step that failed.
+        step: &'static str,
+        /// What the client said.
+        source: KafkaError,
+    },
+}
+
+impl Error {
+    /// Makes the error of a consumer that has no place in the group: nothing can be committed in its name.
+    pub fn not_a_member() -> Self {
+        let source = KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId);
+        Self::Rewind {
+            step: "name the group's generation",
+            source,
+        }
+    }
+}
+
+/// One transactional producer, used by one thread.
+pub struct Emitter {
+    client: BaseProducer<Context>,
+    settings: Settings,
+    metrics: Metrics,
+}
+
+/// Keeps the first failed delivery of the transaction that is open.
+struct Context {
+    failed: Mutex<Option<KafkaError>>,
+    facts: Arc<ClientFacts>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        kafka::log_line(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.facts.record(&statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "the transactional producer reports an error and goes on");
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            let mut failed = self
+                .failed
+                .lock()
+                .expect("no one panics while holding the failure");
+            failed.get_or_insert_with(|| error.clone());
+        }
+    }
+}
+
+impl Emitter {
+    /// Sets the producer up; [`Emitter::init`] must succeed before the first transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fatal`] when the settings are refused by the client.
+    pub fn new(connection: &kafka::Settings, settings: Settings, metrics: Metrics) -> Result<Self, Error> {
+        let mut config = connection.client_config();
+        config
+            .set("transactional.id", &settings.transactional_id)
+            .set(
+                "transaction.timeout.ms",
+                settings.transaction_timeout.as_millis().to_string(),
+            )
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            // A transaction is one burst that is complete when it is handed over: nothing to linger for.
+            .set("linger.ms", "0")
+            .set("statistics.interval.ms", "1000");
+        let context = Context {
+            failed: Mutex::default(),
+            facts: Arc::default(),
+        };
+        let client =
+            BaseProducer::from_config_and_context(&config, context).map_err(|source| Error::Fatal {
+                step: "set up the transactional producer",
+                source,
+            })?;
+        Ok(Self {
+            client,
+            settings,
+            metrics,
+        })
+    }
+
+    /// Takes the transactional id over: fences its former owner and ends what that one left open.
+    ///
+    /// # Errors
+    ///
+    /// `Ok(false)` when no coordinator answered within `wait`: call again. Errors end the process.
+    pub fn init(&self, wait: Duration) -> Result<bool, Error> {
+        let step = "take over the transactional id";
+        match self.client.init_transactions(wait) {
+            Ok(()) => Ok(true),
+            Err(source) => match kafka::classify(&source) {
+                Class::Retriable => Ok(false),
+                Class::Fenced => Err(Error::Fenced { step, source }),
+                Class::Abortable | Class::OutOfRange | Class::Fatal => Err(Error::Fatal { step, source }),
+            },
+        }
+    }
+
+    /// Runs one whole transaction: all of it becomes visible, or nothing does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Error`] says; in no case is a transaction left open that this producer could still commit.
+    pub fn commit(&self, transaction: &Transaction, group: &ConsumerGroupMetadata) -> Result<(), Error> {
+        let began = Instant::now();
+        let mut protocol = Protocol::default();
+        let mut cause: Option<(&'static str, KafkaError)> = None;
+        loop {
+            let action = protocol.action();
+            let step = match action {
+                Action::Done => {
+                    self.metrics.transactions.with_label_values(&["committed"]).inc();
+                    self.metrics.duration.observe(began.elapsed().as_secs_f64());
+                    self.metrics.records.inc_by(transaction.refreshes.len() as u64);
+                    self.metrics
+                        .queue_fill
+                        .set(self.client.context().facts.queue_fill());
+                    return Ok(());
+                }
+                Action::Rewind => {
+                    self.metrics.transactions.with_label_values(&["aborted"]).inc();
+                    let (step, source) = cause.expect("a transaction is aborted for a cause");
+                    return Err(Error::Rewind { step, source });
+                }
+                Action::Exit(exit) => {
+                    self.metrics.transactions.with_label_values(&["exit"]).inc();
+                    let (step, source) = cause.expect("a process ends for a cause");
+                    return Err(match exit {
+                        Exit::Fenced => Error::Fenced { step, source },
+                        Exit::Fatal | Exit::OutcomeUnknown => Error::Fatal { step, source },
+                    });
+                }
+                Action::Begin => "begin the transaction",
+                Action::Send => "hand over the records",
+                Action::AwaitDeliveries => "await the deliveries",
+                Action::SendOffsets => "send the offsets",
+                Action::Commit => "commit the transaction",
+                Action::Abort => "abort the transaction",
+            };
+            match self.perform(action, transaction, group) {
+                Ok(()) => protocol.on(Fact::Done),
+                Err(error) => {
+                    let fact = fact(&error);
+                    tracing::debug!(step, %error, ?fact, "a step of the transaction failed");
+                    self.metrics
+                        .retries
+                        .with_label_values(&[step])
+                        .inc_by(u64::from(fact == Fact::Retriable));
+                    // The first failure is why; what the abort says after it is not.
+                    if cause.is_none() || fact != Fact::Retriable {
+                        cause = Some((step, error));
+                    }
+                    protocol.on(fact);
+                }
+            }
+        }
+    }
+
+    fn perform(
+        &self,
+        action: Action,
+        transaction: &Transaction,
+        group: &ConsumerGroupMetadata,
+    ) -> Result<(), KafkaError> {
+        let timeout = self.settings.transaction_timeout;
+        match action {
+            Action::Begin => {
+                *self
+                    .client
+                    .context()
+                    .failed
+                    .lock()
+                    .expect("no one panics while holding the failure") = None;
+                self.client.begin_transaction()
+            }
+            Action::Send => self.send(transaction),
+            Action::AwaitDeliveries => self.await_deliveries(timeout),
+            Action::SendOffsets => {
+                self.client
+                    .send_offsets_to_transaction(&self.offsets(transaction), group, timeout)
+            }
+            Action::Commit => self.client.commit_transaction(timeout),
+            Action::Abort => {
+                // Delivery reports are events here, and librdkafka's abort waits for them without serving them.
+                self.client.purge(PurgeConfig::default().queue().inflight());
+                self.await_no_record_in_flight(timeout)?;
+                self.client.abort_transaction(timeout)
+            }
+            Action::Done | Action::Rewind | Action::Exit(_) => Ok(()),
+        }
+    }
+
+    fn send(&self, transaction: &Transaction) -> Result<(), KafkaError> {
+        let mut value = Vec::with_capacity(512);
+        for refresh in &transaction.refreshes {
+            value.clear();
+            refresh_v1::write(&mut value, self.settings.encoding, refresh);
+            self.metrics
+                .bytes
+                .with_label_values(&["refresh"])
+                .inc_by(value.len() as f64);
+            let key = refresh.conversation.as_str().as_bytes();
+            let headers = headers::of_refresh(refresh).fold(OwnedHeaders::new(), |headers, (key, value)| {
+                headers.insert(Header {
+                    key,
+                    value: Some(value.as_bytes()),
+                })
+            });
+            self.send_record(
+                BaseRecord::<[u8], [u8]>::to(&self.settings.topics.refresh)
+                    .partition(refresh.partition.number())
+                    .key(key)
+                    .payload(&value)
+                    .headers(headers),
+            )?;
+        }
+        for letter in &transaction.dead_letters {
+            self.send_dead_letter(letter)?;
+        }
+        Ok(())
+    }
+
+    fn send_dead_letter(&self, letter: &DeadLetter) -> Result<(), KafkaError> {
+        let length = letter.value.as_ref().map_or(0, Vec::len);
+        self.metrics
+            .bytes
+            .with_label_values(&["dead_letter"])
+            .inc_by(length as f64);
+        let (partition, offset) = (letter.partition.to_string(), letter.offset.to_string());
+        let origin = [
+            (REASON_HEADER, letter.reason.as_str()),
+            (ORIGIN_TOPIC_HEADER, self.settings.topics.events.as_str()),
+            (ORIGIN_PARTITION_HEADER, partition.as_str()),
+            (ORIGIN_OFFSET_HEADER, offset.as_str()),
+        ];
+        let headers = origin
+            .into_iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| {
+                headers.insert(Header {
+                    key,
+                    value: Some(value.as_bytes()),
+                })
+            });
+        let mut record = BaseRecord::<[u8], [u8]>::to(&self.settings.topics.dead_letters).headers(headers);
+        if let Some(key) = &letter.key {
+            record = record.key(key);
+        }
+        if let Some(value) = &letter.value {
+            record = record.payload(value);
+        }
+        self.send_record(record)
+    }
+
+    /// Hands one record over; while the producer's queue is full, serves deliveries until there is room.
+    fn send_record(&self, record: BaseRecord<'_, [u8], [u8]>) -> Result<(), KafkaError> {
+        let began = Instant::now();
+        let mut record = record;
+        loop {
+            match self.client.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), unsent))
+                    if began.elapsed() < self.settings.transaction_timeout =>
+                {
+                    record = unsent;
+                    self.client.poll(DELIVERY_POLL);
+                }
+                Err((error, _)) => return Err(error),
+            }
+        }
+    }
+
+    fn await_deliveries(&self, timeout: Duration) -> Result<(), KafkaError> {
+        if self.await_no_record_in_flight(timeout).is_err() {
+            // Waiting on would only meet the coordinator's own time limit for the transaction.
+            return Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut));
+        }
+        match self
+            .client
+            .context()
+            .failed
+            .lock()
+            .expect("no one panics while holding the failure")
+            .take()
+        {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn await_no_record_in_flight(&self, timeout: Duration) -> Result<(), KafkaError> {
+        let began = Instant::now();
+        while self.client.in_flight_count() > 0 {
+            if began.elapsed() > timeout {
+                return Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
+            }
+            self.client.poll(DELIVERY_POLL);
+        }
+        Ok(())
+    }
+
+    fn offsets(&self, transaction: &Transaction) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(transaction.checkpoints.len());
+        for (partition, checkpoint) in &transaction.checkpoints {
+            let mut element = list.add_partition(&self.settings.topics.events, partition.number());
+            let offset = checkpoint.committed_offset().number();
+            element
+                .set_offset(KafkaOffset::Offset(offset))
+                .expect("an offset of ours is a plain number");
+            element.set_metadata(checkpoint_v1::encode(
+                checkpoint,
+                self.settings.metadata_bytes_max,
+            ));
+        }
+        list
+    }
+}
+
+/// Tells the protocol what an error means for the transaction that is open.
+fn fact(error: &KafkaError) -> Fact {
+    // A record that was refused or not delivered is missing: whatever the code, the rest must not be committed.
+    if matches!(error, KafkaError::MessageProduction(_)) {
+        return match kafka::classify(error) {
+            Class::Fenced => Fact::Fenced,
+            Class::Retriable | Class::Abortable | Class::OutOfRange | Class::Fatal => Fact::Abortable,
+        };
+    }
+    match kafka::classify(error) {
+        Class::Retriable => Fact::Retriable,
+        Class::Abortable | Class::OutOfRange => Fact::Abortable,
+        Class::Fenced => Fact::Fenced,
+        Class::Fatal => Fact::Fatal,
+    }
+}
+
+#[expect(clippy::missing_fields_in_debug, reason = "the client has no readable form")]
+impl std::fmt::Debug for Emitter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Emitter")
+            .field("settings", &self.settings)
+            .finish()
+    }
+}

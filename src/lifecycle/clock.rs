@@ -1,0 +1,82 @@
+//! The one clock: nothing else in the crate asks the machine for the time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::model::Timestamp;
+
+/// Tells the wall-clock time; cheap to clone. Tests set it.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Reading);
+
+#[derive(Clone, Debug, Default)]
+enum Reading {
+    #[default]
+    System,
+    Set(Arc<AtomicI64>),
+}
+
+impl Clock {
+    /// Reads the machine's clock.
+    pub fn system() -> Self {
+        Self(Reading::System)
+    }
+
+    /// Makes a clock that stands at `at` until [`Clock::set`] moves it; its clones move with it.
+    pub fn set_to(at: Timestamp) -> Self {
+        Self(Reading::Set(Arc::new(AtomicI64::new(at.as_millis()))))
+    }
+
+    /// Moves a clock made by [`Clock::set_to`]; the machine's clock is not ours to move and stays.
+    pub fn set(&self, at: Timestamp) {
+        if let Reading::Set(millis) = &self.0 {
+            millis.store(at.as_millis(), Ordering::SeqCst);
+        }
+    }
+
+    /// Returns the time now; it may go back when the machine's clock is stepped.
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            Reading::System => system_now(),
+            Reading::Set(millis) => Timestamp::from_millis(millis.load(Ordering::SeqCst)),
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the wall clock"
+)]
+fn system_now() -> Timestamp {
+    let millis = match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |millis| -millis),
+    };
+    Timestamp::from_millis(millis)
+}
+
+/// A reading of the monotonic clock, for measuring durations; never stepped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant(std::time::Instant);
+
+impl Instant {
+    /// Reads the monotonic clock.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the monotonic clock"
+    )]
+    pub fn now() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    /// Returns the time since this reading.
+    pub fn elapsed(self) -> Duration {
+        Self::now().0.duration_since(self.0)
+    }
+
+    /// Returns the time from `earlier` to this reading; zero when `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_duration_since(earlier.0)
+    }
+}

@@ -1,0 +1,1 @@
+//! Events to the topic: key, headers, delivery, back-pressure.

@@ -1,0 +1,1 @@
+//! HTTP in: route, limits, raw body, signature, acknowledgement.

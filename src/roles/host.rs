@@ -1,0 +1,60 @@
+//! One process around one role: admin port, signals, the role, and how it ended.
+
+use std::hash::{BuildHasher as _, RandomState};
+
+use tokio::task::JoinSet;
+
+use super::{Surroundings, connect, processor};
+use crate::admin;
+use crate::config::Settings;
+use crate::lifecycle::{Clock, Readiness, Stop, stop_on_signals};
+
+/// Which role a process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Refreshes out.
+    Processor,
+}
+
+/// Runs a role until it ends or a signal asks it to stop. The admin port answers from before the role starts until
+/// after it has ended.
+///
+/// # Errors
+///
+/// A port is taken, or the role failed; [`Exit`] is in the chain where it decides the exit code.
+pub async fn host(settings: Settings, role: Role) -> anyhow::Result<()> {
+    let readiness = Readiness::new();
+    let metrics = prometheus::Registry::new();
+    let admin = admin::Server::bind(&settings.admin).await?;
+    let (stop, admin_stop) = (Stop::new(), Stop::new());
+    let mut beside = JoinSet::new();
+    beside.spawn(admin.serve(metrics.clone(), readiness.clone(), admin_stop.clone()));
+    let signals = stop_on_signals(stop.clone());
+    beside.spawn(async move {
+        if let Err(error) = signals.await {
+            tracing::error!(%error, "signals cannot be handled: stop this process by killing it");
+        }
+    });
+    let not_ready_from = (stop.clone(), readiness.clone());
+    beside.spawn(async move {
+        not_ready_from.0.cancelled().await;
+        not_ready_from.1.stopping();
+    });
+    let around = Surroundings {
+        clock: Clock::system(),
+        stop,
+        readiness,
+        metrics,
+    };
+    let ended = match role {
+        Role::Processor => processor::run(connect::processor(&settings, &unique()), around).await,
+    };
+    admin_stop.cancel();
+    ended
+}
+
+/// Returns a name that no other process start has: for transactional ids of instances that have none of their own.
+pub fn unique() -> String {
+    let random = RandomState::new().hash_one(std::process::id());
+    format!("{random:016x}")
+}

@@ -1,0 +1,168 @@
+//! Records to changes; asks the registry for a schema that is not known yet.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use crate::coalesce::{Content, Record};
+use crate::consume;
+use crate::emit::DeadLetter;
+use crate::lifecycle::{Instant, Stop};
+use crate::model::{Offset, Timestamp};
+use crate::registry;
+use crate::wire::{self, DecodeError, EventDecoder, SchemaId};
+
+/// How long a record may wait for its schema: below the four minutes after which Kafka takes the partitions of a
+/// consumer that does not poll (`max.poll.interval.ms` is five).
+const SCHEMA_WAIT_MAX: Duration = Duration::from_secs(240);
+
+/// Between two questions to a registry that is away.
+const SCHEMA_PAUSE: Duration = Duration::from_secs(1);
+
+/// The schema of a record cannot be had: the process ends, and goes on with this record when it is started again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("the record's schema {0} is known to a registry only, and none is configured: set registry.url")]
+    NoRegistry(SchemaId),
+    #[error("the registry did not tell schema {id} within {SCHEMA_WAIT_MAX:?}")]
+    RegistryAway { id: SchemaId, source: registry::Error },
+    #[error("told to stop while waiting for a schema")]
+    Stopped,
+}
+
+/// Decodes for one worker.
+pub(super) struct Decoder {
+    events: RefCell<EventDecoder>,
+    registry: Option<registry::Handle>,
+    runtime: Handle,
+}
+
+/// A record as the coalescer takes it, borrowed from the consumer's memory where the schema allows.
+pub(super) struct Decoded<'a> {
+    offset: Offset,
+    log_time: Timestamp,
+    content: Option<wire::Decoded<'a>>,
+}
+
+impl Decoded<'_> {
+    /// Lends what the coalescer reads.
+    pub(super) fn as_record(&self) -> Record<'_> {
+        let content = self
+            .content
+            .as_ref()
+            .map_or(Content::Undecodable, |decoded| Content::Change(decoded.change()));
+        Record {
+            offset: self.offset,
+            log_time: self.log_time,
+            content,
+        }
+    }
+}
+
+impl Decoder {
+    /// Makes a decoder that asks `registry`, if there is one, on `runtime`.
+    pub(super) fn new(registry: Option<registry::Handle>, runtime: Handle) -> Self {
+        Self {
+            events: RefCell::new(EventDecoder::new()),
+            registry,
+            runtime,
+        }
+    }
+
+    /// Returns the runtime on which this thread may wait.
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Decodes one record; what cannot be decoded comes back as a dead letter beside it.
+    ///
+    /// # Errors
+    ///
+    /// The record's schema cannot be had now: this says nothing about the record, which must be read again.
+    pub(super) fn decode<'a>(
+        &self,
+        record: &'a consume::Record<'_>,
+        stop: &Stop,
+    ) -> Result<(Decoded<'a>, Option<DeadLetter>), Error> {
+        let (content, letter) = match self.content(record, stop)? {
+            Ok(content) => (Some(content), None),
+            Err(reason) => (None, Some(dead_letter(record, reason))),
+        };
+        Ok((
+            Decoded {
+                offset: record.offset(),
+                log_time: record.log_time(),
+                content,
+            },
+            letter,
+        ))
+    }
+
+    /// Returns the content, or the reason for which there is none.
+    fn content<'a>(
+        &self,
+        record: &'a consume::Record<'_>,
+        stop: &Stop,
+    ) -> Result<Result<wire::Decoded<'a>, String>, Error> {
+        let Some(value) = record.value() else {
+            return Ok(Err("the record has no value (a tombstone)".to_owned()));
+        };
+        loop {
+            // Bound to a name: the borrow ends before a schema is learned.
+            let decoded = self.events.borrow().decode(value);
+            match decoded {
+                Ok(decoded) => return Ok(Ok(decoded)),
+                Err(DecodeError::Malformed(malformed)) => return Ok(Err(malformed.to_string())),
+                Err(DecodeError::UnknownSchema(id)) => {
+                    if let Some(reason) = self.learn(id, stop)? {
+                        return Ok(Err(reason));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks the registry for a schema until it tells; returns a reason when there is no such schema.
+    fn learn(&self, id: SchemaId, stop: &Stop) -> Result<Option<String>, Error> {
+        let Some(registry) = &self.registry else {
+            return Err(Error::NoRegistry(id));
+        };
+        let began = Instant::now();
+        loop {
+            let asked = self
+                .runtime
+                .block_on(stop.run_until_cancelled(registry.schema(id)));
+            match asked.ok_or(Error::Stopped)? {
+                Ok(schema) => {
+                    if let Err(refused) = self.events.borrow_mut().learn(id, &schema) {
+                        tracing::error!(
+                            error = &refused as &dyn std::error::Error,
+                            "records of this schema go to the dead letters"
+                        );
+                    }
+                    return Ok(None);
+                }
+                Err(error @ registry::Error::Unknown(_)) => return Ok(Some(error.to_string())),
+                Err(source) if began.elapsed() >= SCHEMA_WAIT_MAX => {
+                    return Err(Error::RegistryAway { id, source });
+                }
+                Err(error) => {
+                    tracing::warn!(%id, error = &error as &dyn std::error::Error, "a record waits for its schema");
+                    let pause = stop.run_until_cancelled(tokio::time::sleep(SCHEMA_PAUSE));
+                    self.runtime.block_on(pause).ok_or(Error::Stopped)?;
+                }
+            }
+        }
+    }
+}
+
+fn dead_letter(record: &consume::Record<'_>, reason: String) -> DeadLetter {
+    DeadLetter {
+        partition: record.partition(),
+        offset: record.offset(),
+        key: record.key().map(<[u8]>::to_vec),
+        value: record.value().map(<[u8]>::to_vec),
+        reason,
+    }
+}

@@ -1,0 +1,228 @@
+//! The processor: `front.events` in, `front.refresh` out, exactly once.
+
+mod decode;
+mod metrics;
+mod partition;
+mod urgency;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use self::decode::Decoder;
+use self::metrics::Metrics;
+use self::worker::Worker;
+use super::Surroundings;
+use super::start::{Schemas, find_schemas, find_topics};
+use crate::coalesce::Limits;
+use crate::consume::{self, Consumer};
+use crate::emit::{self, Emitter};
+use crate::kafka::{self, TopicNames};
+use crate::lifecycle::{Exit, Gate, Instant, Stop};
+use crate::registry;
+use crate::wire::refresh_v1;
+
+/// How long one try to reach the brokers or the registry waits at start, before it is said and tried again.
+const START_TRY: Duration = Duration::from_secs(5);
+
+/// What a processor needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How to reach the brokers.
+    pub kafka: kafka::Settings,
+    /// The three topics.
+    pub topics: TopicNames,
+    /// The schema registry; `None`: single-object encoding.
+    pub registry: Option<registry::Settings>,
+    /// What each member of the group needs; the instance id is that of the process, workers add their number.
+    pub consume: consume::Settings,
+    /// `transactional.id` without the worker's number.
+    pub transactional_id: String,
+    /// `transaction.timeout.ms`.
+    pub transaction_timeout: Duration,
+    /// Windows, dedupe, chunks, metadata.
+    pub limits: Limits,
+    /// How many workers.
+    pub workers: usize,
+    /// The least time between two transactions of a worker.
+    pub commit_interval: Duration,
+    /// The time between two commits of positions alone.
+    pub position_commit_interval: Duration,
+    /// How long a clean stop may take.
+    pub drain_timeout: Duration,
+}
+
+/// Runs workers until told to stop; then they finish their open work, commit and leave the group.
+///
+/// # Errors
+///
+/// A worker ended before its time, the topics are not as they must be, or a clean stop took longer than the drain
+/// timeout; [`Exit`] is the context that decides the exit code.
+pub async fn run(settings: Settings, around: Surroundings) -> anyhow::Result<()> {
+    let start_gate = around.readiness.gate("processor");
+    start_gate.not_ready("starting");
+    let Some(schemas) = prepare(&settings, &around.stop, &start_gate).await? else {
+        return Ok(());
+    };
+    let emit_metrics = emit::Metrics::register(&around.metrics)?;
+    let metrics = Metrics::register(&around.metrics)?;
+    let mut workers = JoinSet::new();
+    for number in 0..settings.workers {
+        let gate = around.readiness.gate(format!("worker-{number}"));
+        gate.not_ready("starting");
+        let (settings, around) = (settings.clone(), around.clone());
+        let (schemas, emit_metrics, metrics) = (schemas.clone(), emit_metrics.clone(), metrics.clone());
+        let runtime = Handle::current();
+        workers.spawn_blocking(move || {
+            let setup = Setup {
+                number,
+                settings,
+                schemas,
+                emit_metrics,
+                metrics,
+                around,
+                gate,
+                runtime,
+            };
+            setup.work()
+        });
+    }
+    start_gate.ready();
+    supervise(workers, &around.stop, settings.drain_timeout).await
+}
+
+/// Checks the topics and registers the schema, trying until both answer; `None` when told to stop before.
+async fn prepare(settings: &Settings, stop: &Stop, gate: &Gate) -> anyhow::Result<Option<Schemas>> {
+    let prepared = async {
+        find_topics(&settings.kafka, &settings.topics, gate).await?;
+        find_schemas(
+            settings.registry.as_ref(),
+            &settings.topics.refresh,
+            refresh_v1::SCHEMA,
+            gate,
+        )
+        .await
+    };
+    stop.run_until_cancelled(prepared).await.transpose()
+}
+
+/// Waits for the workers; one that ends early, or panics, stops the others.
+async fn supervise(
+    mut workers: JoinSet<Result<(), worker::Error>>,
+    stop: &Stop,
+    drain_timeout: Duration,
+) -> anyhow::Result<()> {
+    let mut outcome = Ok(());
+    let mut stopping_since = None;
+    loop {
+        let deadline = async {
+            stop.cancelled().await;
+            let since = *stopping_since.get_or_insert_with(Instant::now);
+            tokio::time::sleep(drain_timeout.saturating_sub(since.elapsed())).await;
+        };
+        let ended = tokio::select! {
+            ended = workers.join_next() => ended,
+            () = deadline => {
+                anyhow::bail!("the workers did not finish within the drain timeout of {drain_timeout:?}");
+            }
+        };
+        let Some(ended) = ended else { return outcome };
+        let failure = match ended {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => {
+                let exit = error.exit();
+                anyhow::Error::new(error).context(exit)
+            }
+            Err(panic) => anyhow::Error::new(panic)
+                .context("a worker panicked, which is a bug")
+                .context(Exit::Fatal),
+        };
+        stop.cancel();
+        if outcome.is_ok() {
+            outcome = Err(failure);
+        }
+    }
+}
+
+/// What one worker is made of.
+struct Setup {
+    number: usize,
+    settings: Settings,
+    schemas: Schemas,
+    emit_metrics: emit::Metrics,
+    metrics: Metrics,
+    around: Surroundings,
+    gate: Gate,
+    runtime: Handle,
+}
+
+impl Setup {
+    /// Builds the worker on its own thread and runs it.
+    fn work(self) -> Result<(), worker::Error> {
+        let failed = |source| worker::Error::Emit {
+            worker: self.number,
+            source,
+        };
+        let emitter = Emitter::new(
+            &self.settings.kafka,
+            self.emit_settings(),
+            self.emit_metrics.clone(),
+        )
+        .map_err(failed)?;
+        while !emitter.init(START_TRY).map_err(failed)? {
+            if self.around.stop.is_cancelled() {
+                return Ok(());
+            }
+            self.gate.not_ready("waits for the transaction coordinator");
+            tracing::warn!(
+                worker = self.number,
+                "the transaction coordinator did not answer: tries again"
+            );
+        }
+        let facts = Arc::default();
+        let consume = self.consume_settings();
+        let consumer =
+            Consumer::join(&self.settings.kafka, &consume, Arc::clone(&facts)).map_err(|source| {
+                worker::Error::Consume {
+                    worker: self.number,
+                    source,
+                }
+            })?;
+        let settings = Settings {
+            consume,
+            ..self.settings
+        };
+        Worker {
+            number: self.number,
+            settings,
+            consumer,
+            emitter,
+            decoder: Decoder::new(self.schemas.registry, self.runtime),
+            facts,
+            metrics: self.metrics,
+            clock: self.around.clock,
+            stop: self.around.stop,
+            gate: self.gate,
+        }
+        .run()
+    }
+
+    fn emit_settings(&self) -> emit::Settings {
+        emit::Settings {
+            topics: self.settings.topics.clone(),
+            transactional_id: format!("{}-{}", self.settings.transactional_id, self.number),
+            transaction_timeout: self.settings.transaction_timeout,
+            metadata_bytes_max: self.settings.limits.metadata_bytes_max,
+            encoding: self.schemas.encoding,
+        }
+    }
+
+    fn consume_settings(&self) -> consume::Settings {
+        let mut consume = self.settings.consume.clone();
+        consume.instance_id = consume.instance_id.map(|id| format!("{id}-{}", self.number));
+        consume
+    }
+}

@@ -1,0 +1,558 @@
+//! One worker: one thread, one consumer, one transactional producer.
+//!
+//! The loop takes what is ready, feeds the coalescers once, and commits when something is due. No transaction is
+//! ever open across a poll, and a rebalance is answered between two transactions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::metrics::Metrics;
+use super::partition::{Owned, UnreadableMetadata, state_of};
+use super::urgency::most_urgent_first;
+use super::{Settings, decode::Decoder};
+use crate::consume::{self, Consumer, Input};
+use crate::emit::{self, Emitter, Transaction};
+use crate::kafka::ClientFacts;
+use crate::lifecycle::{Clock, Exit, Gate, Instant, Stop};
+use crate::model::{Partition, RunCause, Timestamp};
+
+/// The longest wait for records: how late a stop request is seen at most.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// How often in a row a transaction may be aborted, or the group's offsets not be told, before the process ends
+/// and lets its orchestrator start it afresh.
+const FAILURES_IN_A_ROW_MAX: u32 = 10;
+
+/// The first pause after a failure; it doubles with each further one, up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Why a worker ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Metadata(#[from] Box<UnreadableMetadata>),
+    #[error("the consumer of worker {worker} ended")]
+    Consume { worker: usize, source: consume::Error },
+    #[error("the transactions of worker {worker} ended")]
+    Emit { worker: usize, source: emit::Error },
+    #[error("worker {worker} failed {FAILURES_IN_A_ROW_MAX} times in a row")]
+    KeepsFailing { worker: usize, source: emit::Error },
+    #[error("could not read the schema of a record")]
+    Decode(#[from] super::decode::Error),
+}
+
+impl Error {
+    /// Says how the process ends: for good, or because of something outside that may pass.
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Metadata(_) | Self::Emit { .. } => Exit::Fatal,
+            Self::Consume {
+                source: consume::Error::Fenced { .. } | consume::Error::Fatal { .. },
+                ..
+            } => Exit::Fatal,
+            Self::Decode(super::decode::Error::NoRegistry(_)) => Exit::Usage,
+            Self::Consume { .. } | Self::KeepsFailing { .. } | Self::Decode(_) => Exit::Outside,
+        }
+    }
+}
+
+/// Everything one worker holds.
+pub(super) struct Worker {
+    pub(super) number: usize,
+    pub(super) settings: Settings,
+    pub(super) consumer: Consumer,
+    pub(super) emitter: Emitter,
+    pub(super) decoder: Decoder,
+    pub(super) facts: Arc<ClientFacts>,
+    pub(super) metrics: Metrics,
+    pub(super) clock: Clock,
+    pub(super) stop: Stop,
+    pub(super) gate: Gate,
+}
+
+/// What changes while a worker runs.
+struct State {
+    owned: BTreeMap<Partition, Owned>,
+    joined: bool,
+    committed_at: Instant,
+    position_committed_at: Instant,
+    shown_at: Instant,
+    failures_in_a_row: u32,
+}
+
+impl Worker {
+    /// Runs until told to stop: then finishes the open work, commits and leaves the group.
+    pub(super) fn run(self) -> Result<(), Error> {
+        let now = Instant::now();
+        let mut state = State {
+            owned: BTreeMap::new(),
+            joined: false,
+            committed_at: now,
+            position_committed_at: now,
+            shown_at: now,
+            failures_in_a_row: 0,
+        };
+        while !self.stop.is_cancelled() {
+            match self.turn(&mut state) {
+                // The batch that waits for a schema is not fed: it is read again by the next owner.
+                Err(Error::Decode(super::decode::Error::Stopped)) => break,
+                turned => turned?,
+            }
+        }
+        self.gate.not_ready("stopping");
+        self.finish(&mut state)?;
+        self.leave(&mut state)
+    }
+
+    /// Takes what is ready, closes what is due, commits when it is time.
+    fn turn(&self, state: &mut State) -> Result<(), Error> {
+        let wait = self.wait(state);
+        // The consumer lends its records to the input, so its answers are worked off before the next poll.
+        match self.consumer.poll(wait) {
+            Input::Batch(records) => self.feed(&mut state.owned, &records)?,
+            Input::LogEnd(partition) => {
+                if let Some(owned) = state.owned.get_mut(&partition) {
+                    owned.coalescer.on_log_end(self.clock.now());
+                    owned.drain();
+                }
+            }
+            Input::Assigned(partitions) => self.take_over(state, &partitions)?,
+            Input::Revoked(partitions) => self.hand_over(state, &partitions)?,
+            Input::Lost(partitions) => self.drop_lost(state, &partitions)?,
+            Input::Error(consume::Error::Retry { attempt, source }) => {
+                tracing::warn!(worker = self.number, attempt, %source, "the consumer goes on trying");
+            }
+            Input::Error(consume::Error::Rewind { attempt, source }) => {
+                tracing::warn!(worker = self.number, attempt, %source, "goes back to the committed offsets");
+                let partitions: Vec<_> = state.owned.keys().copied().collect();
+                self.rewind(state, &partitions)?;
+            }
+            Input::Error(source @ (consume::Error::Fenced { .. } | consume::Error::Fatal { .. })) => {
+                return Err(Error::Consume {
+                    worker: self.number,
+                    source,
+                });
+            }
+            Input::Nothing => {}
+        }
+        self.close_due(state);
+        self.commit_if_due(state)?;
+        self.show(state);
+        Ok(())
+    }
+
+    /// Feeds records to the coalescers of their partitions.
+    fn feed(
+        &self,
+        owned: &mut BTreeMap<Partition, Owned>,
+        records: &[consume::Record<'_>],
+    ) -> Result<(), Error> {
+        self.metrics.read(records.len());
+        let now = self.clock.now();
+        for records in records.chunk_by(|one, next| one.partition() == next.partition()) {
+            // Absent: read ahead before the partition went to another member.
+            let Some(owned) = owned.get_mut(&records[0].partition()) else {
+                continue;
+            };
+            let mut decoded = Vec::with_capacity(records.len());
+            for record in records {
+                let (record, letter) = self.decoder.decode(record, &self.stop)?;
+                decoded.push(record);
+                if let Some(letter) = letter {
+                    owned.hold(letter);
+                }
+            }
+            owned
+                .coalescer
+                .on_batch(decoded.iter().map(super::decode::Decoded::as_record), now);
+            owned.drain();
+            self.metrics.coalesced(&owned.coalescer.counts());
+        }
+        Ok(())
+    }
+
+    /// Lets out every window that is due.
+    fn close_due(&self, state: &mut State) {
+        let now = self.clock.now();
+        for owned in state.owned.values_mut() {
+            if owned
+                .coalescer
+                .next_deadline()
+                .is_some_and(|(deadline, _)| deadline <= now)
+            {
+                owned.coalescer.on_deadline(now);
+                owned.drain();
+            }
+        }
+    }
+
+    /// Returns how long the next poll may wait.
+    fn wait(&self, state: &State) -> Duration {
+        let now = self.clock.now();
+        let deadlines = state
+            .owned
+            .values()
+            .filter_map(|owned| owned.coalescer.next_deadline());
+        let until_deadline = deadlines
+            .map(|(deadline, _)| deadline.saturating_since(now))
+            .min();
+        let mut wait = until_deadline.unwrap_or(WAIT_MAX).min(WAIT_MAX);
+        if state.owned.values().any(Owned::has_outputs) {
+            wait = wait.min(
+                self.settings
+                    .commit_interval
+                    .saturating_sub(state.committed_at.elapsed()),
+            );
+        }
+        wait
+    }
+
+    /// Commits outputs at most every commit interval, and positions alone rarely.
+    fn commit_if_due(&self, state: &mut State) -> Result<(), Error> {
+        let outputs_due = state.committed_at.elapsed() >= self.settings.commit_interval
+            && state.owned.values().any(Owned::has_outputs);
+        let positions_due = state.position_committed_at.elapsed() >= self.settings.position_commit_interval;
+        if !outputs_due && !positions_due {
+            return Ok(());
+        }
+        let partitions: Vec<_> = state
+            .owned
+            .iter()
+            .filter(|(_, owned)| positions_due || owned.has_outputs())
+            .map(|(partition, _)| *partition)
+            .collect();
+        if positions_due {
+            state.position_committed_at = Instant::now();
+        }
+        match self.commit(state, &partitions) {
+            Ok(()) => Ok(()),
+            Err(source @ emit::Error::Rewind { .. }) => self.after_abort(state, &partitions, source),
+            Err(source @ (emit::Error::Fenced { .. } | emit::Error::Fatal { .. })) => Err(Error::Emit {
+                worker: self.number,
+                source,
+            }),
+        }
+    }
+
+    /// Commits what the partitions have put out, and their state, in one transaction.
+    fn commit(&self, state: &mut State, partitions: &[Partition]) -> Result<(), emit::Error> {
+        let mut transaction = Transaction::default();
+        for partition in partitions {
+            let Some(owned) = state.owned.get_mut(partition) else {
+                continue;
+            };
+            // In a chunk, or reading again after a restart: nothing can be committed now.
+            let Some(checkpoint) = owned.coalescer.checkpoint() else {
+                continue;
+            };
+            if owned.has_outputs() || checkpoint != owned.committed {
+                transaction.refreshes.append(&mut owned.refreshes);
+                transaction.dead_letters.append(&mut owned.dead_letters);
+                transaction.checkpoints.push((*partition, checkpoint));
+            }
+        }
+        if transaction.checkpoints.is_empty() {
+            return Ok(());
+        }
+        most_urgent_first(&mut transaction.refreshes);
+        let Some(group) = self.consumer.group_metadata() else {
+            return Err(emit::Error::not_a_member());
+        };
+        self.emitter.commit(&transaction, &group)?;
+        state.committed_at = Instant::now();
+        state.failures_in_a_row = 0;
+        let now = self.clock.now();
+        for refresh in &transaction.refreshes {
+            self.metrics.committed(refresh, now);
+        }
+        self.metrics.set_aside(transaction.dead_letters.len());
+        for (partition, checkpoint) in transaction.checkpoints {
+            state
+                .owned
+                .get_mut(&partition)
+                .expect("only owned partitions are committed")
+                .committed = checkpoint;
+        }
+        Ok(())
+    }
+
+    /// Goes back to the committed offsets after an aborted transaction, more and more slowly.
+    fn after_abort(
+        &self,
+        state: &mut State,
+        partitions: &[Partition],
+        source: emit::Error,
+    ) -> Result<(), Error> {
+        state.failures_in_a_row += 1;
+        tracing::warn!(
+            worker = self.number,
+            in_a_row = state.failures_in_a_row,
+            error = &source as &dyn std::error::Error,
+            "transaction aborted: goes back to the committed offsets"
+        );
+        if state.failures_in_a_row >= FAILURES_IN_A_ROW_MAX {
+            return Err(Error::KeepsFailing {
+                worker: self.number,
+                source,
+            });
+        }
+        if state.failures_in_a_row > 1 {
+            self.pause(state.failures_in_a_row - 1);
+        }
+        self.rewind(state, partitions)
+    }
+
+    /// Takes partitions over from the state that the group has committed for them.
+    fn take_over(&self, state: &mut State, partitions: &[Partition]) -> Result<(), Error> {
+        let positions = self.restore(state, partitions)?;
+        self.consumer.start(&positions).map_err(|source| Error::Consume {
+            worker: self.number,
+            source,
+        })?;
+        state.joined = true;
+        self.metrics.assigned.inc_by(partitions.len() as u64);
+        let numbers: Vec<_> = partitions.iter().map(|partition| partition.number()).collect();
+        tracing::info!(worker = self.number, partitions = ?numbers, "partitions assigned");
+        Ok(())
+    }
+
+    /// Drops the windows of `partitions` and reads them again from what is committed.
+    fn rewind(&self, state: &mut State, partitions: &[Partition]) -> Result<(), Error> {
+        self.metrics.rewinds.inc();
+        for attempt in 1.. {
+            let positions = self.restore(state, partitions)?;
+            match self.consumer.rewind(&positions) {
+                Ok(()) => break,
+                Err(source @ (consume::Error::Fenced { .. } | consume::Error::Fatal { .. })) => {
+                    return Err(Error::Consume {
+                        worker: self.number,
+                        source,
+                    });
+                }
+                Err(source) if attempt >= FAILURES_IN_A_ROW_MAX => {
+                    return Err(Error::Consume {
+                        worker: self.number,
+                        source,
+                    });
+                }
+                Err(source) => {
+                    tracing::warn!(
+                        worker = self.number,
+                        attempt,
+                        error = &source as &dyn std::error::Error,
+                        "could not rewind"
+                    );
+                    self.pause(attempt);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Builds the coalescers of `partitions` from what is committed; returns where to read each from.
+    fn restore(
+        &self,
+        state: &mut State,
+        partitions: &[Partition],
+    ) -> Result<Vec<(Partition, crate::model::Offset)>, Error> {
+        for partition in partitions {
+            state.owned.remove(partition);
+        }
+        let committed = self.ask_committed(partitions)?;
+        let now = self.clock.now();
+        let mut positions = Vec::with_capacity(committed.len());
+        for committed in &committed {
+            let checkpoint = state_of(
+                committed,
+                &self.settings.consume.topic,
+                &self.settings.consume.group,
+                now,
+            )
+            .map_err(Box::new)?;
+            self.note_run(&checkpoint.run, committed, now);
+            let owned = Owned::restore(committed.partition, checkpoint, self.settings.limits);
+            positions.push((
+                committed.partition,
+                owned.coalescer.read_from(committed.log_start),
+            ));
+            state.owned.insert(committed.partition, owned);
+        }
+        Ok(positions)
+    }
+
+    fn note_run(&self, run: &crate::model::Run, committed: &consume::Committed, now: Timestamp) {
+        if run.started_at == now {
+            self.metrics.runs.with_label_values(&[run.cause.as_str()]).inc();
+        }
+        if let (RunCause::Retention, Some(offset)) = (run.cause, committed.offset) {
+            self.metrics
+                .lost_range
+                .inc_by(committed.log_start.distance_from(offset));
+        }
+    }
+
+    /// Asks for the committed offsets until they are told, a bounded number of times.
+    fn ask_committed(&self, partitions: &[Partition]) -> Result<Vec<consume::Committed>, Error> {
+        let mut attempt = 1;
+        loop {
+            match self.consumer.committed(partitions) {
+                Ok(committed) => return Ok(committed),
+                Err(source @ (consume::Error::Fenced { .. } | consume::Error::Fatal { .. })) => {
+                    return Err(Error::Consume {
+                        worker: self.number,
+                        source,
+                    });
+                }
+                Err(source) if attempt >= FAILURES_IN_A_ROW_MAX => {
+                    return Err(Error::Consume {
+                        worker: self.number,
+                        source,
+                    });
+                }
+                Err(source) => {
+                    tracing::warn!(
+                        worker = self.number,
+                        attempt,
+                        error = &source as &dyn std::error::Error,
+                        "asks again"
+                    );
+                    self.pause(attempt);
+                    attempt += 1;
+                }
+            }
+        }
+    }
+
+    /// Commits what is there while the generation still allows it, then gives the partitions back.
+    fn hand_over(&self, state: &mut State, partitions: &[Partition]) -> Result<(), Error> {
+        match self.commit(state, partitions) {
+            Ok(()) => {}
+            Err(error @ emit::Error::Rewind { .. }) => {
+                // The next owner goes on from what was committed before: nothing is lost, some is read again.
+                tracing::info!(
+                    worker = self.number,
+                    error = &error as &dyn std::error::Error,
+                    "the last transaction before a handover was refused"
+                );
+            }
+            Err(source @ (emit::Error::Fenced { .. } | emit::Error::Fatal { .. })) => {
+                return Err(Error::Emit {
+                    worker: self.number,
+                    source,
+                });
+            }
+        }
+        self.release(state, partitions, "revoked")
+    }
+
+    /// Gives back partitions that are someone else's already.
+    fn drop_lost(&self, state: &mut State, partitions: &[Partition]) -> Result<(), Error> {
+        self.release(state, partitions, "lost")
+    }
+
+    fn release(&self, state: &mut State, partitions: &[Partition], how: &'static str) -> Result<(), Error> {
+        for partition in partitions {
+            state.owned.remove(partition);
+            self.metrics.gone(*partition);
+        }
+        self.metrics
+            .revoked
+            .with_label_values(&[how])
+            .inc_by(partitions.len() as u64);
+        let numbers: Vec<_> = partitions.iter().map(|partition| partition.number()).collect();
+        tracing::info!(worker = self.number, partitions = ?numbers, how, "partitions given back");
+        self.consumer
+            .release(partitions)
+            .map_err(|source| Error::Consume {
+                worker: self.number,
+                source,
+            })
+    }
+
+    /// Closes every window and commits: the clean end of the work.
+    fn finish(&self, state: &mut State) -> Result<(), Error> {
+        let now = self.clock.now();
+        for owned in state.owned.values_mut() {
+            owned.coalescer.on_stop(now);
+            owned.drain();
+            self.metrics.coalesced(&owned.coalescer.counts());
+        }
+        let partitions: Vec<_> = state.owned.keys().copied().collect();
+        match self.commit(state, &partitions) {
+            Ok(()) => Ok(()),
+            Err(error @ emit::Error::Rewind { .. }) => {
+                tracing::warn!(
+                    worker = self.number,
+                    error = &error as &dyn std::error::Error,
+                    "the last transaction was aborted: the open work is left to the next owner"
+                );
+                Ok(())
+            }
+            Err(source @ (emit::Error::Fenced { .. } | emit::Error::Fatal { .. })) => Err(Error::Emit {
+                worker: self.number,
+                source,
+            }),
+        }
+    }
+
+    /// Leaves the group, so that others take over at once (a static member's place is kept for its return).
+    fn leave(&self, state: &mut State) -> Result<(), Error> {
+        let began = Instant::now();
+        self.consumer.close().map_err(|source| Error::Consume {
+            worker: self.number,
+            source,
+        })?;
+        while !self.consumer.is_closed() && began.elapsed() < self.settings.drain_timeout {
+            match self.consumer.poll(WAIT_MAX) {
+                Input::Revoked(partitions) | Input::Lost(partitions) => {
+                    self.release(state, &partitions, "revoked")?
+                }
+                Input::Assigned(partitions) => {
+                    self.consumer
+                        .release(&partitions)
+                        .map_err(|source| Error::Consume {
+                            worker: self.number,
+                            source,
+                        })?;
+                }
+                Input::Batch(_) | Input::LogEnd(_) | Input::Nothing | Input::Error(_) => {}
+            }
+        }
+        tracing::info!(worker = self.number, "worker stopped");
+        Ok(())
+    }
+
+    /// Waits before another try, but not longer than until a stop is asked for.
+    fn pause(&self, failures: u32) {
+        let pause = PAUSE_MIN.saturating_mul(1 << failures.min(10)).min(PAUSE_MAX);
+        self.decoder.runtime().block_on(async {
+            // Either end of the wait is fine.
+            drop(tokio::time::timeout(pause, self.stop.cancelled()).await);
+        });
+    }
+
+    /// Tells readiness and metrics how things stand, a few times a second.
+    fn show(&self, state: &mut State) {
+        if state.shown_at.elapsed() < WAIT_MAX {
+            return;
+        }
+        state.shown_at = Instant::now();
+        if !self.facts.is_connected() {
+            self.gate.not_ready("no broker is connected");
+        } else if state.joined {
+            self.gate.ready();
+        } else {
+            self.gate.not_ready("waits for partitions from the group");
+        }
+        for (partition, owned) in &state.owned {
+            self.metrics.stands(
+                *partition,
+                &self.settings.consume.topic,
+                &owned.coalescer,
+                &self.facts,
+            );
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What roles do before they are ready: find their topics, register their schema. Both wait for what is away.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::kafka::topics::{self, Admin};
+use crate::kafka::{self, TopicNames};
+use crate::lifecycle::{Exit, Gate};
+use crate::registry;
+use crate::wire::Encoding;
+
+/// How long one question waits for its answer. What is away is said once per question, so "once a while".
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pause after a question that was answered with a failure at once.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Waits until the brokers answer, then checks that the topics are there and fit each other.
+///
+/// # Errors
+///
+/// A topic is missing or has the wrong partition count: the message names the command that mends it.
+pub(super) async fn find_topics(
+    kafka: &kafka::Settings,
+    names: &TopicNames,
+    gate: &Gate,
+) -> anyhow::Result<()> {
+    let admin = Admin::new(kafka, QUESTION_TIMEOUT).context(Exit::Usage)?;
+    loop {
+        match admin.check_fit(names).await {
+            Ok(_partitions) => return Ok(()),
+            Err(error @ topics::Error::Unfit(_)) => {
+                return Err(anyhow::Error::new(error).context(Exit::Usage));
+            }
+            Err(error) => {
+                gate.not_ready("no answer from the brokers");
+                tracing::warn!(error = &error as &dyn std::error::Error, brokers = %kafka.brokers, "{error}; tries again");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// What the registry gave: how to write, and whom to ask for the schemas of what is read.
+#[derive(Clone, Debug)]
+pub(super) struct Schemas {
+    pub(super) registry: Option<registry::Handle>,
+    pub(super) encoding: Encoding,
+}
+
+/// Registers `schema` for the values of `topic`, waiting for a registry that is away; without a registry there is
+/// nothing to do.
+///
+/// # Errors
+///
+/// The registry refuses the schema, or what answers is no registry: an operator has to look.
+pub(super) async fn find_schemas(
+    settings: Option<&registry::Settings>,
+    topic: &str,
+    schema: &str,
+    gate: &Gate,
+) -> anyhow::Result<Schemas> {
+    let Some(settings) = settings else {
+        return Ok(Schemas {
+            registry: None,
+            encoding: Encoding::SingleObject,
+        });
+    };
+    let handle = registry::Handle::new(settings).context(Exit::Usage)?;
+    let subject = registry::subject_of(topic);
+    loop {
+        match handle.ensure(&subject, schema).await {
+            Ok(id) => {
+                return Ok(Schemas {
+                    registry: Some(handle),
+                    encoding: Encoding::Registry(id),
+                });
+            }
+            Err(error @ registry::Error::Unreachable { .. }) => {
+                gate.not_ready("the schema registry is away");
+                tracing::warn!(error = &error as &dyn std::error::Error, "{error}; tries again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(anyhow::Error::new(error).context(Exit::Outside)),
+        }
+    }
+}

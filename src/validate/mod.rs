@@ -1,0 +1,1 @@
+//! Authenticated bytes to events, or a named rejection. Pure.

@@ -1,0 +1,109 @@
+//! A signed webhook in, a refresh out: receiver and processor as processes of their own.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use frontstream::model::Priority;
+
+use super::records::{Reader, assert_audit_exact, events_of};
+use super::{PARTITIONS, processor_env};
+use crate::support::process::{Env, Process, free_address, run, wait_until};
+use crate::support::{Cluster, Topics, kafka};
+
+const SECRET: &str = "4f1d0c9be27a4e5b8a3360d7f5c2e891";
+
+/// The settings of both roles and of the commands beside them.
+fn env(cluster: &Cluster, topics: &Topics, listen: SocketAddr) -> Env {
+    let mut env = processor_env(cluster, topics, "classic");
+    env.extend([
+        ("FRONTSTREAM_RECEIVER_LISTEN", listen.to_string()),
+        (
+            "FRONTSTREAM_RECEIVER_APPLICATION_SECRETS",
+            "current=env:SECRET_OF_THE_TEST".to_owned(),
+        ),
+        (
+            "FRONTSTREAM_RECEIVER_RULE_SECRETS",
+            "rules=env:SECRET_OF_THE_TEST".to_owned(),
+        ),
+        (
+            "FRONTSTREAM_RECEIVER_RELAY_SECRETS",
+            "relay=env:SECRET_OF_THE_TEST".to_owned(),
+        ),
+        ("SECRET_OF_THE_TEST", SECRET.to_owned()),
+    ]);
+    env
+}
+
+fn said(output: &std::process::Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// Every fixture of an application webhook goes in; every conversation it names comes out, once, with the priority of
+/// the mapping table.
+fn fixtures_become_refreshes(topics: &Topics, env: &Env, cluster: &Cluster) {
+    let receiver = Process::ready(&["receiver"], env);
+    let processor = Process::ready(&["processor"], env);
+    let mut reader = Reader::new(cluster, topics, PARTITIONS);
+
+    let sent = run(&["send", "tests/data/front/application"], env);
+    assert_eq!(sent.status.code(), Some(0), "{}", said(&sent));
+    let rules = run(&["send", "--scheme", "rule", "tests/data/front/rule"], env);
+    assert_eq!(rules.status.code(), Some(0), "{}", said(&rules));
+    // Sixteen types in eighteen files beside the handshake, and eleven rule webhooks; none twice.
+    let expected = 18 + 11;
+    reader.read_until("all are refreshed", |seen| events_of(seen) >= expected);
+    assert_eq!(reader.events(), expected);
+    let conversations: BTreeSet<_> = reader
+        .refreshes
+        .iter()
+        .map(|seen| seen.refresh.conversation.as_str())
+        .collect();
+    assert_eq!(
+        conversations,
+        BTreeSet::from(["cnv_1k7p3xq8", "cnv_1k7p4b2t", "cnv_1k7q0d5m"])
+    );
+    assert!(
+        reader
+            .refreshes
+            .iter()
+            .any(|seen| seen.refresh.priority == Priority::High)
+    );
+
+    // The same again: answered, and stored no second time.
+    let again = run(&["send", "tests/data/front/application"], env);
+    assert_eq!(again.status.code(), Some(0), "{}", said(&again));
+    assert_eq!(
+        receiver.metric("frontstream_receiver_requests_total{answer=\"200\",reason=\"duplicate\"}"),
+        18.0
+    );
+
+    let tail = run(
+        &["--json", "tail", "refresh", "--from", "beginning", "--no-follow"],
+        env,
+    );
+    assert_eq!(tail.status.code(), Some(0), "{}", said(&tail));
+    let lines: Vec<serde_json::Value> = String::from_utf8_lossy(&tail.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+        .collect();
+    assert_eq!(lines.len(), reader.refreshes.len());
+
+    wait_until("nothing lags", || {
+        run(&["lag", "--max", "0"], env).status.code() == Some(0)
+    });
+    assert_audit_exact(env);
+    assert!(receiver.stop().success());
+    assert!(processor.stop().success());
+    assert_audit_exact(env);
+}
+
+#[test]
+fn without_a_registry() {
+    let Some(cluster) = kafka() else { return };
+    let topics = cluster.topics("whole", PARTITIONS);
+    fixtures_become_refreshes(&topics, &env(cluster, &topics, free_address()), cluster);
+}

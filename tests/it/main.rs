@@ -1,0 +1,13 @@
+//! The one integration binary: one module per topic of behaviour.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+mod admin;
+mod audit;
+mod broker;
+mod cli;
+mod config;
+mod operate;
+mod registry;
+mod schemas;

@@ -1,0 +1,373 @@
+//! A real Apache Kafka for the tests: one cluster that all of them share, or one of a test's own.
+//!
+//! Tests that need it begin with `let Some(cluster) = support::kafka() else { return };` and keep apart by topics of
+//! their own ([`Cluster::topics`]). `FRONTSTREAM_TEST_KAFKA` decides:
+//!
+//! | value | meaning |
+//! |---|---|
+//! | unset, empty, `0` | no broker: these tests say so and pass |
+//! | `host:port` | use the cluster that runs there |
+//! | anything else | start one through `scripts/kafka`, once per run, on a free port |
+//!
+//! **Stopping.** A cluster that a run started must not outlive it, whatever ends the run: a static is never dropped, a
+//! panic handler does not see SIGKILL, and watching a pid races with its reuse. So a *guard*, a shell in its own process
+//! group, holds the read end of a pipe whose write end only this process has: when this process is gone, the kernel
+//! closes it, and the guard kills the broker and removes its data. The guard exists before the broker does.
+//! Standard library pipes are close-on-exec, so nothing that a test starts keeps the guard from its work.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use frontstream::kafka::{Settings, TopicNames};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::OwnedMessage;
+use rdkafka::{Message as _, Offset, TopicPartitionList};
+
+/// A broker on this machine answers within milliseconds; this is for one that is busy with everybody's tests.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Returns the cluster that all tests of this run share, or `None` when no broker is wanted.
+///
+/// The first call starts it, which takes some seconds. Blocks; any thread may call it.
+///
+/// # Panics
+///
+/// It cannot be started. Every later call says the same again, without another attempt.
+pub(crate) fn kafka() -> Option<&'static Cluster> {
+    static SHARED: OnceLock<Result<Cluster, String>> = OnceLock::new();
+    let wanted = wanted();
+    if matches!(wanted.as_str(), "" | "0") {
+        skipped();
+        return None;
+    }
+    let shared = SHARED.get_or_init(|| {
+        if wanted.contains(':') {
+            Ok(Cluster::running_at(wanted))
+        } else {
+            Cluster::start("tests", 1)
+        }
+    });
+    match shared {
+        Ok(cluster) => Some(cluster),
+        Err(why) => panic!("{why}"),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests' own switch, which is no setting of the product"
+)]
+fn wanted() -> String {
+    std::env::var("FRONTSTREAM_TEST_KAFKA").unwrap_or_default()
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "whoever runs the tests should see what did not run"
+)]
+fn skipped() {
+    eprintln!("skipped: needs a real Kafka, set FRONTSTREAM_TEST_KAFKA=1");
+}
+
+/// A running cluster. Dropped, it is stopped and its data removed, if it was started here.
+pub(crate) struct Cluster {
+    /// `host:port`, comma separated.
+    pub(crate) bootstrap: String,
+    name: String,
+    data: Option<PathBuf>,
+    guard: Mutex<Option<Child>>,
+}
+
+/// The three topics of one test.
+pub(crate) struct Topics {
+    /// What stands before each name: the value for `topics.prefix`. Also good for the name of a group.
+    pub(crate) prefix: String,
+    pub(crate) names: TopicNames,
+}
+
+impl Cluster {
+    /// Starts a cluster of a test's own, of one node or three. Tests that stop brokers use this.
+    pub(crate) fn start(name: &str, nodes: u32) -> Result<Self, String> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "{name}-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kafka").join(&name);
+        let mut cluster = Self {
+            bootstrap: String::new(),
+            guard: Mutex::new(Some(spawn_guard(&name, &data))),
+            name,
+            data: Some(data),
+        };
+        let answer = cluster.script("start", &["--nodes", &nodes.to_string(), "--port", "0", "--json"])?;
+        let answer: serde_json::Value =
+            serde_json::from_str(&answer).map_err(|error| format!("not JSON ({error}): {answer}"))?;
+        cluster.bootstrap = answer["bootstrap_servers"]
+            .as_str()
+            .ok_or_else(|| format!("no bootstrap_servers in {answer}"))?
+            .to_owned();
+        Ok(cluster)
+    }
+
+    fn running_at(bootstrap: String) -> Self {
+        Self {
+            bootstrap,
+            name: String::new(),
+            data: None,
+            guard: Mutex::new(None),
+        }
+    }
+
+    /// Runs `scripts/kafka <verb>` on this cluster (`stop --node 2`, `start --node 2`, `status`) and returns its output.
+    pub(crate) fn script(&self, verb: &str, options: &[&str]) -> Result<String, String> {
+        let data = self
+            .data
+            .as_deref()
+            .ok_or("this cluster was not started by the tests")?;
+        let mut command = Command::new(script_path());
+        command
+            .args([verb, "--name", &self.name, "--data"])
+            .arg(data)
+            .args(options);
+        output_of(command)
+    }
+
+    /// Runs one of Kafka's own tools on this cluster, such as `kafka-consumer-groups`, and returns its output.
+    ///
+    /// # Panics
+    ///
+    /// It fails; the message has what it wrote to standard error.
+    pub(crate) fn tool(&self, tool: &str, arguments: &[&str]) -> String {
+        let mut command = Command::new(script_path());
+        command
+            .args(["tools", tool, "--bootstrap-server", &self.bootstrap])
+            .args(arguments);
+        output_of(command).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// Returns how to reach this cluster, as the product's settings have it.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            brokers: self.bootstrap.clone(),
+            client_id: "frontstream-tests".into(),
+            properties: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the configuration of a client of the test's own.
+    pub(crate) fn client_config(&self) -> ClientConfig {
+        self.settings().client_config()
+    }
+
+    /// Returns a prefix for names that no other test and no other run uses.
+    pub(crate) fn unique_prefix(&self, test: &str) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // The cluster may outlive this run, and pids come back: hence something random too.
+        let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), number);
+        format!("{test}-{}-{number}-{:x}.", std::process::id(), random & 0xFFFF)
+    }
+
+    /// Makes the three topics for one test: events and refresh with `partitions` each, dead letters with one.
+    pub(crate) fn topics(&self, test: &str, partitions: i32) -> Topics {
+        let prefix = self.unique_prefix(test);
+        let names = TopicNames::with_prefix(&prefix);
+        self.create_topic(&names.events, partitions);
+        self.create_topic(&names.refresh, partitions);
+        self.create_topic(&names.dead_letters, 1);
+        Topics { prefix, names }
+    }
+
+    /// Makes one topic and returns when it can be used.
+    pub(crate) fn create_topic(&self, name: &str, partitions: i32) {
+        let admin: AdminClient<DefaultClientContext> =
+            self.client_config().create().expect("an admin client");
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
+        let options = AdminOptions::new().operation_timeout(Some(ANSWER_TIMEOUT));
+        let results =
+            super::block_on(admin.create_topics(&[topic], &options)).expect("an answer from the broker");
+        for result in results {
+            result.unwrap_or_else(|(topic, code)| panic!("create {topic}: {code}"));
+        }
+        // A broker answers before its own metadata knows of the topic.
+        let client: BaseConsumer = self.client_config().create().expect("a consumer");
+        super::process::wait_until("the topic can be used", || {
+            let metadata = client
+                .fetch_metadata(Some(name), ANSWER_TIMEOUT)
+                .expect("metadata");
+            metadata
+                .topics()
+                .iter()
+                .flat_map(|topic| topic.partitions())
+                .filter(|one| one.leader() >= 0)
+                .count()
+                == usize::try_from(partitions).expect("a count")
+        });
+    }
+
+    /// Reads what `topic` holds now, committed records only, in the order of partitions and offsets.
+    pub(crate) fn records(&self, topic: &str) -> Vec<OwnedMessage> {
+        let consumer: BaseConsumer = self
+            .client_config()
+            .set("group.id", "frontstream-tests-records")
+            .set("isolation.level", "read_committed")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .create()
+            .expect("a consumer");
+        let partitions = partition_count(&consumer, topic);
+        let mut assignment = TopicPartitionList::new();
+        for partition in 0..partitions {
+            assignment
+                .add_partition_offset(topic, partition, Offset::Beginning)
+                .expect("the beginning is an offset");
+        }
+        consumer.assign(&assignment).expect("an assignment");
+        let mut records = Vec::new();
+        let mut at_end = std::collections::BTreeSet::new();
+        while at_end.len() < usize::try_from(partitions).expect("a count") {
+            match consumer
+                .poll(ANSWER_TIMEOUT)
+                .expect("records or the end of a partition")
+            {
+                Ok(message) => records.push(message.detach()),
+                Err(KafkaError::PartitionEOF(partition)) => {
+                    at_end.insert(partition);
+                }
+                Err(error) => panic!("read {topic}: {error}"),
+            }
+        }
+        records.sort_by_key(|record| (record.partition(), record.offset()));
+        records
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let guard = self.guard.lock().map_or(None, |mut guard| guard.take());
+        if let Some(mut guard) = guard {
+            // Closing the pipe is the signal; then its work is awaited, so that the ports are free again.
+            drop(guard.stdin.take());
+            let _ = guard.wait();
+        }
+    }
+}
+
+fn spawn_guard(name: &str, data: &Path) -> Child {
+    // INT and TERM of a terminal or a CI step go to a whole group; the guard must outlive them.
+    let script = r#"trap '' HUP INT TERM; while read -r _; do :; done; exec "$0" stop --name "$1" --data "$2" --kill --wipe"#;
+    Command::new("sh")
+        .args(["-c", script])
+        .arg(script_path())
+        .arg(name)
+        .arg(data)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .expect("sh starts")
+}
+
+fn script_path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka")
+}
+
+fn output_of(mut command: Command) -> Result<String, String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{command:?}: {error}"))?;
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        Ok(stdout)
+    } else {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        Err(format!("{command:?}: {}\n{stdout}{stderr}", output.status))
+    }
+}
+
+fn partition_count(consumer: &BaseConsumer, topic: &str) -> i32 {
+    let metadata = consumer
+        .fetch_metadata(Some(topic), ANSWER_TIMEOUT)
+        .expect("metadata of the topic");
+    let count = metadata
+        .topics()
+        .first()
+        .map_or(0, |topic| topic.partitions().len());
+    assert!(count > 0, "there is no topic {topic}");
+    i32::try_from(count).expect("a partition count")
+}
+
+#[cfg(test)]
+mod tests {
+    use frontstream::lifecycle::Instant;
+    use rdkafka::Message as _;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
+    use super::ANSWER_TIMEOUT;
+    use crate::support::{Cluster, kafka};
+
+    #[test]
+    fn the_shared_cluster_stores_records_and_answers_kafkas_own_tools() {
+        let Some(cluster) = kafka() else { return };
+        let topics = cluster.topics("support", 3);
+        let producer: BaseProducer = cluster.client_config().create().expect("a producer");
+        for partition in [2, 0, 2] {
+            let record = BaseRecord::<str, str>::to(&topics.names.events)
+                .partition(partition)
+                .payload("x");
+            producer.send(record).map_err(|(error, _)| error).expect("queued");
+        }
+        producer.flush(ANSWER_TIMEOUT).expect("delivered");
+
+        let read: Vec<_> = cluster
+            .records(&topics.names.events)
+            .iter()
+            .map(|record| (record.partition(), record.offset()))
+            .collect();
+        assert_eq!(read, [(0, 0), (2, 0), (2, 1)]);
+
+        let listed = cluster.tool("kafka-topics", &["--list"]);
+        assert!(
+            listed.lines().any(|line| line == topics.names.dead_letters),
+            "{listed}"
+        );
+        assert!(topics.names.refresh.starts_with(&topics.prefix));
+    }
+
+    #[test]
+    fn a_cluster_of_a_tests_own_is_gone_when_it_is_dropped() {
+        if kafka().is_none() {
+            return;
+        }
+        let own = Cluster::start("support-own", 1).expect("starts");
+        own.script("status", &[]).expect("it runs");
+        let (data, address) = (
+            own.data.clone().expect("it was started here"),
+            own.bootstrap.clone(),
+        );
+        drop(own);
+        assert!(!data.exists(), "its data is removed");
+        // The kernel closes a killed process's sockets a moment after it says that the process is gone.
+        let dropped = Instant::now();
+        while std::net::TcpStream::connect(&address).is_ok() {
+            assert!(
+                dropped.elapsed() < ANSWER_TIMEOUT,
+                "something listens on {address} still"
+            );
+            std::thread::yield_now();
+        }
+    }
+}
