@@ -4,6 +4,7 @@
     missing_docs,
     reason = "criterion's macros make public items without documentation"
 )]
+#![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 use std::time::Duration;
 
