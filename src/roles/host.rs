@@ -5,9 +5,9 @@ use std::hash::{BuildHasher as _, RandomState};
 use tokio::task::JoinSet;
 
 use super::{Surroundings, connect, processor};
-use crate::{admin, observe};
 use crate::config::Settings;
 use crate::lifecycle::{Clock, Readiness, Stop, stop_on_signals};
+use crate::{admin, observe};
 
 /// Which role a process has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

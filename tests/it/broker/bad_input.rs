@@ -56,7 +56,14 @@ fn unequal_partition_counts_are_refused() {
     cluster.create_topic(&format!("{}front.refresh", topics.prefix), 3);
     cluster.create_topic(&format!("{}front.dead-letters", topics.prefix), 1);
     let env = processor_env(cluster, &topics, "classic");
-    assert_refuses(&env, &["front.events has 4 partitions", "front.refresh has 3", "frontstream topics check"]);
+    assert_refuses(
+        &env,
+        &[
+            "front.events has 4 partitions",
+            "front.refresh has 3",
+            "frontstream topics check",
+        ],
+    );
 }
 
 #[test]
