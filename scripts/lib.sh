@@ -197,7 +197,7 @@ maven_copy() {
   shift
   have mvn || die "no Maven: run scripts/setup"
   for try in 1 2 3; do
-    if (cd "$dir" && mvn -B -q -C -U "org.apache.maven.plugins:maven-dependency-plugin:$MAVEN_DEPENDENCY_PLUGIN_VERSION:copy-dependencies" \
+    if (cd "$dir" && mvn -B -q -C -U -Dstyle.color=never "org.apache.maven.plugins:maven-dependency-plugin:$MAVEN_DEPENDENCY_PLUGIN_VERSION:copy-dependencies" \
       -DoutputDirectory="$dir/libs" "$@") >"$dir/maven.log" 2>&1 </dev/null; then
       return 0
     fi

@@ -28,10 +28,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<Exit> {
     let Cli { global, command } = cli;
     match command {
-        Command::Receiver => {
-            start(&global, Purpose::Receiver)?;
-            not_built("receiver")
-        }
+        Command::Receiver => host(start(&global, Purpose::Receiver)?, Role::Receiver),
         Command::Processor => host(start(&global, Purpose::Processor)?, Role::Processor),
         Command::Dev(_) => {
             start(&global, Purpose::Dev)?;

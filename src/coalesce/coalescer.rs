@@ -448,8 +448,7 @@ impl Coalescer {
         self.windows.all(&mut slots);
         self.close(slots, reason);
         self.windows.shrink();
-        self.behind.chunk = None;
-        self.behind.left = None;
+        self.behind = Behind::default();
     }
 
     /// Closes the oldest windows until the rest fit the bounds, with room to spare. What is due goes first, by

@@ -229,3 +229,44 @@ fn sort_into(mut keyed: Vec<Urgency>, into: &mut Vec<Slot>) {
     keyed.sort_unstable();
     into.extend(keyed.into_iter().map(|(.., slot)| slot));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coalesce::key::keys;
+    use crate::model::{Change, Lanes, Timestamp};
+
+    /// Windows that close before they are due leave their deadlines behind; those must not pile up.
+    #[test]
+    fn deadlines_are_bounded() {
+        let lanes = LaneMillis::new(&Lanes::default());
+        let at = Tick::NEVER.plus(1_000);
+        let mut windows = Windows::default();
+        for number in 0..10_000 {
+            let change = Change {
+                tenant: "acme",
+                conversation: None,
+                event_id: "e",
+                kind: "k",
+                priority: Priority::Low,
+                emitted_at: Timestamp::from_millis(0),
+                received_at: Timestamp::from_millis(0),
+            };
+            let entry = Entry {
+                offset: Offset::new(number).unwrap(),
+                change: &change,
+                at,
+            };
+            let conversation = number.to_string();
+            let key = keys(&change, &conversation).conversation;
+            windows.open(Window::open(key, &conversation, entry, &lanes, 1));
+            if number >= 10 {
+                let (_, oldest, _) = windows.oldest_first().next().unwrap();
+                windows.close(oldest);
+            }
+            windows.settle();
+            assert!(windows.deadlines.len() <= 4 * windows.len() + 64);
+            assert!(windows.slab.len() <= 11);
+        }
+    }
+}

@@ -16,8 +16,8 @@ Examples:
   frontstream receiver --config /etc/frontstream.toml
 
 Settings come from defaults, the file (--config or FRONTSTREAM_CONFIG), environment variables
-(receiver.listen is FRONTSTREAM_RECEIVER_LISTEN) and flags; later ones win. `frontstream config show`
-prints all of them with where they came from.
+(receiver.listen is FRONTSTREAM_RECEIVER_LISTEN) and flags; later ones win.
+`frontstream config show` prints all of them, with where they came from.
 
 Exit codes:
   0    done; a check found everything right
@@ -51,7 +51,7 @@ pub struct Global {
     /// The settings file, TOML; without it the one named by FRONTSTREAM_CONFIG, or none.
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Sets any setting, such as receiver.linger=1ms; may be repeated. Secrets are refused here.
+    /// Sets any setting, such as receiver.linger=1ms; may be repeated. Never holds a secret itself.
     #[arg(long, global = true, value_name = "KEY=VALUE", value_hint = ValueHint::Other)]
     pub set: Vec<String>,
     /// The brokers to begin with: host:port, comma separated. The same as --set kafka.brokers=….
@@ -189,12 +189,12 @@ pub struct Send {
     /// Stops after this time; without --count and --duration, at Ctrl-C.
     #[arg(long, value_parser = value::duration, value_name = "DURATION")]
     pub duration: Option<Duration>,
-    /// The load.
-    #[command(flatten)]
-    pub traffic: Traffic,
     /// Prints every answer, not only the summary.
     #[arg(long, short)]
     pub verbose: bool,
+    /// The load.
+    #[command(flatten)]
+    pub traffic: Traffic,
 }
 
 /// How a webhook is signed.

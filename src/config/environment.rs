@@ -15,6 +15,10 @@ const PREFIX: &str = "FRONTSTREAM_";
 /// Names the settings file, when `--config` does not.
 pub const CONFIG_VARIABLE: &str = "FRONTSTREAM_CONFIG";
 
+/// Begin the variables of the repository's own scripts, tests and benches, which may be exported in a developer's
+/// shell when the binary runs; no section of the settings has these names.
+const TOOLING: [&str; 3] = ["FRONTSTREAM_BENCH_", "FRONTSTREAM_DEV_", "FRONTSTREAM_TEST_"];
+
 /// The variables of a process, taken once.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<OsString, OsString>);
@@ -56,8 +60,9 @@ impl Environment {
         let (mut given, mut mistakes) = (Vec::new(), Vec::new());
         for (name, value) in &self.0 {
             let name = name.to_string_lossy();
+            let tooling = TOOLING.iter().any(|prefix| name.starts_with(prefix));
             let ours = name.starts_with(PREFIX) && name != CONFIG_VARIABLE;
-            if !ours || used.iter().any(|used| *used == name) {
+            if !ours || tooling || used.iter().any(|used| *used == name) {
                 continue;
             }
             let origin = Origin::Environment(name.clone().into_owned());
@@ -159,6 +164,10 @@ mod tests {
         for key in table::keys() {
             assert!(!is_service_link(&variable(key), OsStr::new("1")), "{key}");
             assert_ne!(variable(key), CONFIG_VARIABLE);
+            assert!(
+                !TOOLING.iter().any(|prefix| variable(key).starts_with(prefix)),
+                "{key}"
+            );
         }
     }
 
@@ -176,6 +185,9 @@ mod tests {
         ];
         let (given, mistakes) = Environment::of(links).settings(&[]);
         assert_eq!((given.len(), mistakes.len()), (0, 0), "{mistakes:?}");
+        let (_, mistakes) =
+            Environment::of([("FRONTSTREAM_TEST_KAFKA", "1"), ("FRONTSTREAM_DEV_DIR", "x")]).settings(&[]);
+        assert_eq!(mistakes, [], "what the repository's scripts use");
         let (_, mistakes) = Environment::of([("FRONTSTREAM_RECEIVER_PORT", "8080")]).settings(&[]);
         assert_eq!(mistakes.len(), 1, "a port somebody wrote by hand");
     }

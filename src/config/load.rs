@@ -13,7 +13,7 @@ use super::settings::Settings;
 use super::show::Effective;
 use super::table::{self, PROPERTIES, SETTINGS, Slot};
 use super::value::{self, Entry, Raw};
-use crate::kafka::properties::looks_secret;
+use crate::kafka::properties::{check_together, looks_secret};
 
 /// Where values come from; later ones win: default, file, environment, flags.
 pub struct Sources {
@@ -323,6 +323,24 @@ impl Loader {
                 Err(wrong) => self.mistake(&format!("{PROPERTIES}.{name}"), &property.origin, wrong),
             }
             self.properties.insert(name, property);
+        }
+        self.check_properties_together();
+    }
+
+    /// Reported at the first of them: librdkafka's words name the ones it means.
+    fn check_properties_together(&mut self) {
+        let first = self
+            .properties
+            .values()
+            .next()
+            .map(|property| property.origin.clone());
+        let all_right = !self.wrong.iter().any(|key| key.starts_with(PROPERTIES));
+        if let Some(origin) = first.filter(|_| all_right)
+            && let Err(words) = check_together(&self.settings.kafka.properties)
+        {
+            let what = format!("make no client: {words}");
+            let help = "complete them; CONFIGURATION.md of librdkafka says what belongs together";
+            self.mistake(PROPERTIES, &origin, Wrong::new(what, help));
         }
     }
 

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::secret::NamedSecret;
+use crate::admin::Settings as AdminSettings;
 use crate::kafka::{self, TopicNames};
 use crate::model::Lanes;
-use crate::{admin, observe};
+use crate::observe;
 
 /// Everything an operator can set, checked as a whole.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +25,7 @@ pub struct Settings {
     /// Coalescing.
     pub processor: ProcessorSettings,
     /// Health and metrics.
-    pub admin: admin::Settings,
+    pub admin: AdminSettings,
 }
 
 /// The three topics: names, and how `topics create` makes them.
@@ -199,7 +200,7 @@ impl Settings {
             registry: RegistrySettings::default(),
             receiver: ReceiverSettings::blank(nowhere),
             processor: ProcessorSettings::default(),
-            admin: admin::Settings { listen: nowhere },
+            admin: AdminSettings { listen: nowhere },
         }
     }
 }

@@ -160,7 +160,7 @@ pub(crate) fn raw_bytes(raw: &Raw, min: u64, max: u64) -> Result<u64, Wrong> {
     Ok(value)
 }
 
-/// Writes a size as [`bytes`] reads it, in the largest unit that divides it.
+/// Writes a size as [`raw_bytes`] reads it, in the largest unit that divides it.
 pub(crate) fn written_bytes(value: u64) -> String {
     [(30, "GiB"), (20, "MiB"), (10, "KiB")]
         .into_iter()

@@ -1,7 +1,10 @@
 //! librdkafka's own settings, as an operator may pass them through: which are ours, which are secret, which exist.
 
+use std::collections::BTreeMap;
+
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
+use rdkafka::producer::BaseProducer;
 use rdkafka::types::RDKafkaConfRes;
 
 /// Why a property is not passed through.
@@ -157,6 +160,25 @@ pub(crate) fn check(name: &str, value: &str) -> Result<(), Refusal> {
     }
 }
 
+/// Asks librdkafka whether the properties make a client: certificates readable, credentials present, and so on.
+///
+/// A client is made and dropped at once. It is given no broker, so nothing is connected.
+///
+/// # Errors
+///
+/// librdkafka's own words; they name files and properties, never values of passwords.
+pub(crate) fn check_together(properties: &BTreeMap<String, String>) -> Result<(), String> {
+    let mut config = ClientConfig::new();
+    for (name, value) in properties {
+        config.set(name, value);
+    }
+    match config.create::<BaseProducer>() {
+        Ok(_) => Ok(()),
+        Err(KafkaError::ClientCreation(words)) => Err(words),
+        Err(other) => Err(other.to_string()),
+    }
+}
+
 /// Says whether the value of `name` must never be shown.
 pub(crate) fn looks_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
@@ -200,6 +222,32 @@ mod tests {
             check("stats_cb", "x"),
             Err(Refusal::Value(_) | Refusal::Unknown)
         ));
+    }
+
+    #[test]
+    fn properties_must_make_a_client() {
+        let properties = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let each = pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            each.collect()
+        };
+        let good = [
+            ("security.protocol", "sasl_plaintext"),
+            ("sasl.mechanism", "PLAIN"),
+        ];
+        let credentials = [("sasl.username", "front"), ("sasl.password", "4f1d0c9b")];
+        assert_eq!(check_together(&properties(&[good, credentials].concat())), Ok(()));
+        let words = check_together(&properties(&good)).unwrap_err();
+        assert!(words.contains("sasl.username"), "{words}");
+        if cfg!(feature = "tls") {
+            let ssl = [
+                ("security.protocol", "ssl"),
+                ("ssl.ca.location", "/nowhere/ca.pem"),
+            ];
+            let words = check_together(&properties(&ssl)).unwrap_err();
+            assert!(words.contains("ssl.ca.location"), "{words}");
+        }
     }
 
     #[test]

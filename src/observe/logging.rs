@@ -3,6 +3,8 @@
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// How the process logs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,22 +47,32 @@ pub(crate) enum FilterError {
 ///
 /// The filter cannot be read (settings checked by `config` always can), or logging was started before.
 pub fn start_logging(settings: &Settings) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let filter = filter(&settings.filter)?;
     let terminal = std::io::stderr().is_terminal();
+    subscriber(settings, terminal, std::io::stderr)?.try_init()?;
+    Ok(())
+}
+
+/// A subscriber of either format.
+type Subscriber = Box<dyn tracing::Subscriber + Send + Sync>;
+
+fn subscriber<W>(settings: &Settings, terminal: bool, writer: W) -> Result<Subscriber, FilterError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_env_filter(filter(&settings.filter)?)
+        .with_writer(writer)
         .with_ansi(terminal);
     let json = match settings.format {
         Format::Auto => !terminal,
         Format::Text => false,
         Format::Json => true,
     };
-    if json {
-        log.json().flatten_event(true).with_current_span(false).try_init()
+    Ok(if json {
+        Box::new(log.json().flatten_event(true).with_current_span(false).finish())
     } else {
-        log.try_init()
-    }
+        Box::new(log.finish())
+    })
 }
 
 /// Says whether [`start_logging`] would take `text` as a filter.
@@ -83,7 +95,64 @@ fn filter(text: &str) -> Result<EnvFilter, FilterError> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Logs two events, of which `info` takes one, and returns what was written.
+    fn logged(format: Format, terminal: bool) -> String {
+        let written = Written::default();
+        let settings = Settings {
+            format,
+            filter: "info".to_owned(),
+        };
+        let writer = {
+            let written = written.clone();
+            move || written.clone()
+        };
+        let subscriber = subscriber(&settings, terminal, writer).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(partition = 3, "assigned");
+            tracing::debug!("quiet");
+        });
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn text_for_people_json_for_machines() {
+        for (format, terminal) in [(Format::Auto, false), (Format::Json, true), (Format::Json, false)] {
+            let line: serde_json::Value = serde_json::from_str(&logged(format, terminal)).unwrap();
+            assert_eq!(line["message"], "assigned");
+            assert_eq!(line["partition"], 3);
+            assert_eq!(line["level"], "INFO");
+            assert!(line["timestamp"].is_string());
+        }
+        let plain = logged(Format::Text, false);
+        assert!(
+            plain.ends_with("assigned partition=3\n") && !plain.contains('\u{1b}'),
+            "{plain}"
+        );
+        assert_eq!(plain.lines().count(), 1, "the filter holds");
+        assert!(
+            logged(Format::Auto, true).contains('\u{1b}'),
+            "colours on a terminal"
+        );
+    }
 
     #[test]
     fn a_mistyped_level_is_not_taken_for_a_target() {

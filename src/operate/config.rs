@@ -81,7 +81,7 @@ fn show(args: ConfigArgs, sources: &Sources, json: bool) -> anyhow::Result<Exit>
     Ok(Exit::Done)
 }
 
-/// Writes `key = value   # origin`, so that the output can be read as a settings file without secrets.
+/// Writes `key = value  # origin` in columns.
 fn columns(shown: &[&Effective]) -> String {
     let width = |text: fn(&Effective) -> &str, most: usize| {
         let widths = shown.iter().map(|setting| text(setting).chars().count());

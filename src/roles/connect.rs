@@ -1,10 +1,25 @@
 //! The operator's settings to those of the stages.
 
-use crate::coalesce::{ChunkLimits, DedupeHorizon, Limits};
-use crate::config::{self, GroupProtocol};
-use crate::{consume, registry};
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::processor;
+use crate::coalesce::{ChunkLimits, DedupeHorizon, Limits};
+use crate::config::{self, GroupProtocol, NamedSecret, PayloadKept};
+use crate::model::TenantId;
+use crate::wire::{self, event_v1, headers};
+use crate::{consume, produce, receive, registry};
+
+use super::{processor, receiver};
+
+/// How long the producer goes on trying to store a record: beyond the answer, so that what was nearly stored when the
+/// request was answered 503 is not cut off, and the retry finds it.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What stands around a body in its record: ids, types, headers, with room to spare.
+const RECORD_OVERHEAD_BYTES: usize = 64 * 1024;
+
+/// What a clean stop of a receiver takes beyond the answers in flight: the producer's last flush.
+const FLUSH_TIME: Duration = Duration::from_secs(5);
 
 /// Returns what the registry's client needs; `None` without a registry.
 pub(super) fn registry(settings: &config::Settings) -> Option<registry::Settings> {
@@ -56,5 +71,68 @@ pub fn processor(settings: &config::Settings, unique: &str) -> processor::Settin
         commit_interval: own.commit_interval,
         position_commit_interval: own.position_commit_interval,
         drain_timeout: own.drain_timeout,
+    }
+}
+
+/// Returns what a receiver needs.
+pub fn receiver(settings: &config::Settings) -> receiver::Settings {
+    let own = &settings.receiver;
+    let receive = receive::Settings {
+        listen: own.listen,
+        signature: receive::signature::Settings {
+            window: own.application.window,
+            application: secrets(&own.application.secrets),
+            rule: secrets(&own.rule_secrets),
+            relay: secrets(&own.relay_secrets),
+        },
+        default_tenant: TenantId::new(own.default_tenant.as_str())
+            .expect("the settings refuse an empty tenant"),
+        retention: match own.payload {
+            PayloadKept::Full => receive::Retention::Full,
+            PayloadKept::IdsOnly => receive::Retention::IdsOnly,
+        },
+        body_bytes_max: own.body_bytes_max,
+        body_timeout: own.body_timeout,
+        answer_timeout: own.answer_timeout,
+        requests_in_flight_max: own.requests_in_flight_max,
+        bytes_in_flight_max: own.bytes_in_flight_max,
+        seen_events_max: own.seen_events_max,
+        seen_events_ttl: own.seen_events_ttl,
+    };
+    let produce = produce::Settings {
+        kafka: settings.kafka.clone(),
+        topics: settings.topics.names.clone(),
+        linger: own.linger,
+        message_timeout: MESSAGE_TIMEOUT.max(own.answer_timeout * 2),
+        message_bytes_max: own.body_bytes_max + RECORD_OVERHEAD_BYTES,
+        queue_bytes_max: own
+            .bytes_in_flight_max
+            .max(own.body_bytes_max + RECORD_OVERHEAD_BYTES),
+    };
+    receiver::Settings {
+        receive,
+        produce,
+        drain_timeout: own.answer_timeout + FLUSH_TIME,
+    }
+}
+
+fn secrets(named: &[NamedSecret]) -> Vec<receive::signature::Secret> {
+    let made = named
+        .iter()
+        .map(|secret| receive::signature::Secret::new(secret.name.as_str(), secret.value.expose()));
+    made.map(|secret| secret.expect("the settings refuse an empty secret"))
+        .collect()
+}
+
+/// Returns how events become records.
+pub(super) fn event_encoding(encoding: wire::Encoding) -> produce::Encoding {
+    produce::Encoding {
+        value: Arc::new(move |event| {
+            let payload = event.payload.as_ref().map_or(0, bytes::Bytes::len);
+            let mut value = Vec::with_capacity(payload + 256);
+            event_v1::write(&mut value, encoding, event);
+            Ok(value)
+        }),
+        headers: Arc::new(|event, trace_parent| headers::of_event(event, trace_parent).collect()),
     }
 }

@@ -4,14 +4,21 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use tokio::task::JoinSet;
 
+use anyhow::Context as _;
+
+use super::receiver::Receiver;
+use super::start::find_schemas;
 use super::{Surroundings, connect, processor};
 use crate::config::Settings;
 use crate::lifecycle::{Clock, Readiness, Stop, stop_on_signals};
+use crate::wire::event_v1;
 use crate::{admin, observe};
 
 /// Which role a process has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
+    /// HTTP in.
+    Receiver,
     /// Refreshes out.
     Processor,
 }
@@ -48,10 +55,33 @@ pub async fn host(settings: Settings, role: Role) -> anyhow::Result<()> {
         metrics,
     };
     let ended = match role {
+        Role::Receiver => receive(&settings, around).await,
         Role::Processor => processor::run(connect::processor(&settings, &unique()), around).await,
     };
     admin_stop.cancel();
     ended
+}
+
+/// Registers the schema, binds the receiver and runs it.
+async fn receive(settings: &Settings, around: Surroundings) -> anyhow::Result<()> {
+    let gate = around.readiness.gate("schemas");
+    gate.not_ready("starting");
+    let (registry, topic) = (connect::registry(settings), &settings.topics.names.events);
+    let finding = find_schemas(registry.as_ref(), topic, event_v1::SCHEMA, &gate);
+    let Some(schemas) = around.stop.run_until_cancelled(finding).await else {
+        return Ok(());
+    };
+    let encoding = connect::event_encoding(schemas?.encoding);
+    let bound = Receiver::bind(
+        connect::receiver(settings),
+        encoding,
+        around.clock,
+        &around.metrics,
+    )
+    .await;
+    let receiver = bound.context("receiver.listen")?;
+    gate.ready();
+    receiver.run(&around.readiness, around.stop).await
 }
 
 /// Returns a name that no other process start has: for transactional ids of instances that have none of their own.

@@ -3,6 +3,7 @@
 pub mod connect;
 pub mod host;
 pub mod processor;
+pub mod receiver;
 
 mod start;
 

@@ -14,6 +14,9 @@ mod avro;
 mod decode;
 mod error;
 mod foreign;
+pub(crate) mod front_relay;
+pub(crate) mod front_webhook;
+pub(crate) mod lenient;
 
 #[cfg(test)]
 mod tests;

@@ -75,6 +75,51 @@ fn every_command_has_help_with_an_example() {
 }
 
 #[test]
+fn good_usage_is_understood() {
+    use clap::Parser;
+    use frontstream::config::From;
+    use frontstream::config::cli::{Command, Scheme, TailTopic};
+
+    let parse =
+        |line: &str| Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{error}"));
+    let cli = parse("frontstream lag --max 5 --json --config a.toml --set a=1 --set b=2 --brokers k:1");
+    assert!(cli.global.json && cli.global.set == ["a=1", "b=2"]);
+    assert_eq!(cli.global.brokers.as_deref(), Some("k:1"));
+    assert!(matches!(cli.command, Command::Lag(lag) if lag.max == Some(5)));
+
+    let Command::Send(send) = parse("frontstream send a.json folder --scheme rule --secret old -v").command
+    else {
+        panic!("not send");
+    };
+    assert_eq!(
+        (send.paths.len(), send.scheme, send.verbose),
+        (2, Scheme::Rule, true)
+    );
+    let Command::Dev(dev) = parse("frontstream dev --duration 20s --rate 0.5 --seed 7").command else {
+        panic!("not dev");
+    };
+    assert_eq!(dev.duration, Some(std::time::Duration::from_secs(20)));
+    assert_eq!((dev.traffic.rate, dev.traffic.seed), (0.5, Some(7)));
+
+    let tail = |rest: &str| {
+        let Command::Tail(tail) = parse(&format!("frontstream tail {rest}")).command else {
+            panic!("not tail");
+        };
+        tail
+    };
+    let plain = tail("dead-letters");
+    assert_eq!(
+        (plain.topic, plain.from, plain.follows()),
+        (TailTopic::DeadLetters, From::End, true)
+    );
+    assert!(!tail("events --no-follow").follows());
+    assert!(tail("events --no-follow --follow").follows(), "the last one wins");
+    assert_eq!(tail("events --partition 3 --partition 5").partition, [3, 5]);
+    let ago = std::time::Duration::from_secs(600);
+    assert_eq!(tail("refresh --from 10m").from, From::Ago(ago));
+}
+
+#[test]
 fn the_root_help_documents_the_exit_codes() {
     let output = frontstream(&["--help"], &[]);
     for code in ["  0  ", "  1  ", "  2  ", "  3  ", "  4  ", "  130  "] {

@@ -201,6 +201,10 @@ const IN_THE_FILE: &[(&str, &str)] = &[
         "must be text, a whole number, true or false, not a list",
     ),
     (
+        "[kafka.properties]\nsecurity.protocol = \"SASL_PLAINTEXT\"\nsasl.mechanism = \"PLAIN\"",
+        "kafka.properties (frontstream.toml:3): make no client: ",
+    ),
+    (
         "receiver.linger = \"1ms\"\nreceiver.linger = \"2ms\"",
         "syntax (frontstream.toml:2): duplicate key",
     ),
@@ -253,6 +257,37 @@ fn each_mistake_of_the_file_is_one_message() {
             report.starts_with("1 mistake in the settings\n"),
             "{text}\n{report}"
         );
+    }
+}
+
+/// At its very bound a value is still good.
+const GOOD_AT_THE_EDGE: &[&str] = &[
+    "processor.lanes.high.gap = \"800ms\"",
+    "processor.lanes.low.cap = \"2s\"",
+    "processor.transaction_timeout = \"19999ms\"",
+    "processor.drain_timeout = \"10s\"",
+    "processor.position_commit_interval = \"50ms\"",
+    "topics.events_retention = \"10m\"",
+    "topics.replication = 3\ntopics.min_insync_replicas = 3",
+    "topics.events_partitions = 1\ntopics.refresh_partitions = 1",
+    "receiver.bytes_in_flight_max = \"1MiB\"",
+    "receiver.linger = \"5ms\"",
+    "receiver.body_bytes_max = 1024",
+    "receiver.body_bytes_max = \"64MiB\"",
+    "processor.workers = 256",
+    "processor.metadata_bytes_max = 32767",
+    "receiver.application.secrets = []",
+    "kafka.properties = {}",
+    "registry.url = \"https://registry.example.com/path\"",
+    "kafka.brokers = \"kafka-1:9092, kafka-2:9092,[::1]:9092\"",
+    "[receiver]\n[processor.lanes]\n[kafka.properties]",
+    "",
+];
+
+#[test]
+fn a_value_at_its_bound_is_good() {
+    for text in GOOD_AT_THE_EDGE {
+        assert_eq!(in_file(text).report(Purpose::Check), "", "{text}");
     }
 }
 

@@ -9,5 +9,9 @@ mod broker;
 mod cli;
 mod config;
 mod operate;
+mod receiver;
 mod registry;
 mod schemas;
+mod layering;
+
+mod crash;

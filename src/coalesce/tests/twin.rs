@@ -240,7 +240,7 @@ impl Twin {
     }
 
     fn fits(&self, slack: usize) -> bool {
-        let bound = |max: usize| if slack == 0 { max } else { max - max / slack };
+        let bound = |max: usize| max - max.checked_div(slack).unwrap_or(0);
         let (Some(oldest), Some(newest)) = (self.windows.first(), self.windows.last()) else {
             return true;
         };

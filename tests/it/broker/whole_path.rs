@@ -17,17 +17,17 @@ fn env(cluster: &Cluster, topics: &Topics, listen: SocketAddr) -> Env {
         ("FRONTSTREAM_RECEIVER_LISTEN", listen.to_string()),
         (
             "FRONTSTREAM_RECEIVER_APPLICATION_SECRETS",
-            "current=env:SECRET_OF_THE_TEST".to_owned(),
+            "current=env:APPLICATION_SECRET".to_owned(),
         ),
         (
             "FRONTSTREAM_RECEIVER_RULE_SECRETS",
-            "rules=env:SECRET_OF_THE_TEST".to_owned(),
+            "rules=env:RULE_SECRET".to_owned(),
         ),
         (
-            "FRONTSTREAM_RECEIVER_RELAY_SECRETS",
-            "relay=env:SECRET_OF_THE_TEST".to_owned(),
+            "APPLICATION_SECRET",
+            "4f1d0c9be27a4e5b8a3360d7f5c2e891".to_owned(),
         ),
-        ("SECRET_OF_THE_TEST", SECRET.to_owned()),
+        ("RULE_SECRET", "rk_test_7c0b9a51d3e84f26".to_owned()),
     ]);
     env
 }

@@ -1,0 +1,140 @@
+//! The receiver: webhooks in, events on the log.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+
+use crate::lifecycle::{Clock, Exit, Gate, Instant, Readiness, Stop};
+use crate::produce::{self, Encoding, Producer};
+use crate::receive;
+
+/// How long one question to the brokers may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the brokers are asked while they answer.
+const PROBE_PAUSE: Duration = Duration::from_secs(5);
+/// How often they are asked while they do not.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is said again that they do not.
+const REMIND_PAUSE: Duration = Duration::from_secs(30);
+
+/// What the role is made of.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// HTTP in.
+    pub receive: receive::Settings,
+    /// Events out.
+    pub produce: produce::Settings,
+    /// How long a clean stop may take.
+    pub drain_timeout: Duration,
+}
+
+/// A receiver that is bound to its address and does not serve yet.
+#[derive(Debug)]
+pub struct Receiver {
+    server: receive::Receiver,
+    producer: Producer,
+    drain_timeout: Duration,
+}
+
+impl Receiver {
+    /// Starts the producer, which connects by itself, and binds the address.
+    ///
+    /// # Errors
+    ///
+    /// The client refuses its settings, or the address is taken.
+    pub async fn bind(
+        settings: Settings,
+        encoding: Encoding,
+        clock: Clock,
+        registry: &prometheus::Registry,
+    ) -> anyhow::Result<Self> {
+        let producer = Producer::start(&settings.produce, encoding, registry)
+            .context(Exit::Usage)
+            .context("cannot make the receiver's Kafka producer")?;
+        let server = receive::Receiver::bind(settings.receive, producer.handle(), clock, registry)
+            .await
+            .context(Exit::Outside)?;
+        Ok(Self {
+            server,
+            producer,
+            drain_timeout: settings.drain_timeout,
+        })
+    }
+
+    /// Returns the address it is bound to.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Serves until `stop`, then drains: not ready, no more requests, answers to those in flight, a flushed producer.
+    ///
+    /// Ready while the brokers answer and have both topics. Requests are taken before that too, and answered 503 as
+    /// long as they cannot be stored.
+    ///
+    /// # Errors
+    ///
+    /// The producer can do no more work ([`Exit::Fatal`]): the process is to be started again.
+    pub async fn run(self, readiness: &Readiness, stop: Stop) -> anyhow::Result<()> {
+        let Self {
+            server,
+            producer,
+            drain_timeout,
+        } = self;
+        let gate = readiness.gate("kafka");
+        let fatal = producer.fatal();
+        let serving = stop.child_token();
+        let mut server_task = JoinSet::new();
+        tracing::info!(address = %server.address(), "receiving webhooks");
+        server_task.spawn(server.run(serving.clone(), drain_timeout));
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = fatal.cancelled() => {}
+            never = watch_brokers(&producer, &gate) => match never {},
+        }
+        gate.not_ready(if fatal.is_cancelled() {
+            "the producer failed"
+        } else {
+            "stopping"
+        });
+        let drain_began = Instant::now();
+        serving.cancel();
+        server_task.join_all().await;
+        let left = drain_timeout.saturating_sub(drain_began.elapsed());
+        if let Err(error) = producer.flush(left).await {
+            tracing::warn!(%error, "records were still in flight at the end of the drain; none was acknowledged");
+        }
+        if fatal.is_cancelled() {
+            return Err(anyhow::anyhow!("the receiver's Kafka producer cannot go on").context(Exit::Fatal));
+        }
+        tracing::info!("stopped receiving");
+        Ok(())
+    }
+}
+
+/// Asks the brokers again and again, and opens or closes the gate by what they say.
+async fn watch_brokers(producer: &Producer, gate: &Gate) -> std::convert::Infallible {
+    let mut ready = false;
+    let mut said: Option<Instant> = None;
+    loop {
+        match producer.probe(PROBE_TIMEOUT).await {
+            Ok(()) => {
+                if !ready {
+                    tracing::info!("the brokers answer and have both topics: ready");
+                }
+                (ready, said) = (true, None);
+                gate.ready();
+            }
+            Err(error) => {
+                ready = false;
+                if said.is_none_or(|said| said.elapsed() >= REMIND_PAUSE) {
+                    tracing::warn!(%error, "not ready: events cannot be stored; trying again");
+                    said = Some(Instant::now());
+                }
+                gate.not_ready(error.to_string());
+            }
+        }
+        tokio::time::sleep(if ready { PROBE_PAUSE } else { RETRY_PAUSE }).await;
+    }
+}

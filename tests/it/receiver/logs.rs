@@ -1,0 +1,105 @@
+//! What the log says of requests, and what it never does.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use frontstream::produce::Error;
+use tokio::task::JoinSet;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::support::{self, APPLICATION_KEY, Edge, RELAY_KEY, RULE_KEY, application, fixture, headers};
+
+/// A log that is kept in memory.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Kept {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test]
+async fn says_why_and_never_what_is_in_a_body_a_secret_or_an_address() {
+    let kept = Kept::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(kept.clone())
+        .finish();
+    let _log = tracing::subscriber::set_default(subscriber);
+    let (edge, mut orders) = Edge::start(support::settings()).await;
+
+    let body = fixture("application/assignee_changed_assign.json");
+    let wrong = headers(&[
+        ("x-front-request-timestamp", "1795000000123"),
+        (
+            "x-front-signature",
+            "83HIgYIlTEBGdtnu7dJR5MF19lLMFzt+YuI6Csm0ca8=",
+        ),
+    ]);
+    edge.post(wrong, body.clone())
+        .await
+        .is(401, r#"{"status":"unauthorized"}"#);
+    // Each of these is a mistake of which a JSON parser likes to quote the place.
+    let bodies = [
+        r#""nadia.petit@example.com""#.to_owned(),
+        r#"{"type":"nadia.petit@example.com","type":"nadia.petit@example.com"}"#.to_owned(),
+        r#"{"type":"tag","id":"nadia.petit@example.com" nadia}"#.to_owned(),
+        format!(
+            r#"{{"type":"tag","id":"{}"}}"#,
+            "nadia.petit@example.com".repeat(100)
+        ),
+    ];
+    let mut tasks = JoinSet::new();
+    for body in bodies {
+        edge.clock
+            .set(edge.clock.now().plus(std::time::Duration::from_secs(1)));
+        edge.post_beside(&mut tasks, application(body.as_bytes()), body.into_bytes());
+        orders.recv().await.unwrap().reply.send(Ok(())).unwrap();
+        assert_eq!(tasks.join_next().await.unwrap().unwrap().status, 400);
+    }
+    edge.post_beside(&mut tasks, application(&body), body);
+    orders
+        .recv()
+        .await
+        .unwrap()
+        .reply
+        .send(Err(Error::Unavailable("no leader".into())))
+        .unwrap();
+    assert_eq!(tasks.join_next().await.unwrap().unwrap().status, 503);
+
+    let log = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+    for said in [
+        "wrong_signature",
+        "127.0.0.0/24",
+        "not_an_object",
+        "duplicate_member",
+        "not_json",
+        "name_too_long",
+        "no leader",
+    ] {
+        assert!(log.contains(said), "{said} is not in:\n{log}");
+    }
+    let addresses = ["127.0.0.1", &edge.address.to_string()];
+    let names = ["nadia", "tomas", "lindqvist", "83HIgYIl"];
+    for never in addresses
+        .into_iter()
+        .chain(names)
+        .chain([APPLICATION_KEY, RULE_KEY, RELAY_KEY])
+    {
+        assert!(!log.contains(never), "{never} is in:\n{log}");
+    }
+}
