@@ -34,10 +34,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             start(&global, Purpose::Dev)?;
             not_built("dev")
         }
-        Command::Send(_) => {
-            start(&global, Purpose::Send)?;
-            not_built("send")
-        }
+        Command::Send(args) => operate::send::run(&start(&global, Purpose::Send)?, &args, global.json),
         Command::Tail(args) => operate::tail::run(&start(&global, Purpose::Tool)?, &args, global.json),
         Command::Topics { action } => {
             operate::topics::run(&start(&global, Purpose::Tool)?, action, global.json)

@@ -3,10 +3,16 @@
 pub mod audit;
 pub mod config;
 pub mod lag;
+pub mod send;
 pub mod tail;
 pub mod topics;
 
 mod decoding;
+mod latencies;
 mod output;
+mod post;
+mod samples;
+mod sign;
+mod traffic;
 
 pub use output::print;

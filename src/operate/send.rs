@@ -1,0 +1,218 @@
+//! `send`: signs and posts webhooks as Front does: files, folders, or load made from samples.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::post::{Answer, Limits, Poster, Tally, load, millis};
+use super::print;
+use super::sign::{Scheme, Signer};
+use super::traffic::{Shape, Traffic};
+use crate::config::{NamedSecret, Settings, cli};
+use crate::lifecycle::{Clock, Exit, Instant, Stop, stop_on_signals};
+
+/// Where a receiver takes webhooks.
+pub const PATH: &str = "/api/webhooks/front";
+
+/// What the handshake sends and wants back.
+const CHALLENGE: &str = "frontstream-send-challenge";
+
+/// Posts what the arguments say and prints a summary of the answers.
+///
+/// # Errors
+///
+/// No secret is configured for the scheme, a file cannot be read, or standard output is closed. Answers that are no
+/// success are no error: the exit code says so.
+pub fn run(settings: &Settings, args: &cli::Send, json: bool) -> anyhow::Result<Exit> {
+    let signer = Signer::new(args.scheme, secret_of(settings, args)?.value.clone());
+    let poster = Poster::new(&url_of(settings, args)?, signer, Clock::system())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let stop = Stop::new();
+    runtime.spawn(stop_on_signals(stop.clone()));
+    let tally = runtime.block_on(async {
+        if args.paths.is_empty() {
+            anyhow::Ok(send_load(poster, args, json, &stop).await)
+        } else {
+            send_files(&poster, args, json, &stop).await
+        }
+    })?;
+    runtime.shutdown_background();
+    print(&if json {
+        tally.json().to_string()
+    } else {
+        tally.text()
+    })?;
+    Ok(tally.exit())
+}
+
+/// Returns a seed that no other run has.
+pub(crate) fn random_seed() -> u64 {
+    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id())
+}
+
+async fn send_load(poster: Poster, args: &cli::Send, json: bool, stop: &Stop) -> Tally {
+    let traffic = Traffic::new(shape_of(&args.traffic, 0), args.scheme, Clock::system().now());
+    let limits = Limits {
+        count: args.count,
+        duration: args.duration,
+        concurrency: args.concurrency as usize,
+    };
+    load(Arc::new(poster), traffic, limits, stop, |sample, answer| {
+        if args.verbose {
+            tell(&format!("{} {}", sample.conversation, sample.event), answer, json);
+        }
+    })
+    .await
+}
+
+/// Returns the shape of traffic that the arguments describe.
+pub(crate) fn shape_of(traffic: &cli::Traffic, repeated_percent: u32) -> Shape {
+    Shape {
+        rate: traffic.rate,
+        conversations: traffic.conversations,
+        burst: traffic.burst.max(1.0),
+        repeated_percent,
+        seed: traffic.seed.unwrap_or_else(random_seed),
+    }
+}
+
+/// Posts the files one after the other, in the order given, those of a folder in the order of their names.
+async fn send_files(poster: &Poster, args: &cli::Send, json: bool, stop: &Stop) -> anyhow::Result<Tally> {
+    let mut tally = Tally::default();
+    let began = Instant::now();
+    for file in files_of(&args.paths)? {
+        if stop.is_cancelled() {
+            break;
+        }
+        let body = std::fs::read(&file)
+            .with_context(|| format!("reading {}", file.display()))
+            .context(Exit::Usage)?;
+        let handshake = args.scheme == Scheme::Application && is_handshake(&body);
+        let more = if handshake {
+            vec![("x-front-challenge", CHALLENGE.to_owned())]
+        } else {
+            Vec::new()
+        };
+        let mut answer = poster.post(body, &more).await;
+        if handshake && answer.is_success() && !answer.body.contains(CHALLENGE) {
+            answer.label = format!("{} without the challenge", answer.label);
+            answer.status = None;
+        }
+        tally.sent += 1;
+        tally.add(&answer);
+        if args.verbose || !answer.is_success() {
+            tell(&file.display().to_string(), &answer, json);
+        }
+    }
+    tally.took = began.elapsed();
+    Ok(tally)
+}
+
+/// Prints one answer; a closed standard output shows at the summary.
+fn tell(what: &str, answer: &Answer, json: bool) {
+    let line = if json {
+        serde_json::json!({ "sent": what, "answer": answer.label, "latency_us": answer.latency.as_micros() })
+            .to_string()
+    } else {
+        format!("{what}: {} ({})", answer.label, millis(answer.latency))
+    };
+    let _ = print(&line);
+}
+
+fn is_handshake(body: &[u8]) -> bool {
+    let parsed = serde_json::from_slice::<serde_json::Value>(body).ok();
+    parsed.is_some_and(|body| body["type"] == "sync")
+}
+
+fn files_of(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        add_files(path, &mut files)
+            .with_context(|| format!("reading {}", path.display()))
+            .context(Exit::Usage)?;
+    }
+    if files.is_empty() {
+        return Err(anyhow::anyhow!("there is no file in these folders").context(Exit::Usage));
+    }
+    Ok(files)
+}
+
+fn add_files(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    if !std::fs::metadata(path)?.is_dir() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    let mut inside: Vec<PathBuf> = std::fs::read_dir(path)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    inside.sort();
+    for path in inside {
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if !hidden {
+            add_files(&path, files)?;
+        }
+    }
+    Ok(())
+}
+
+fn secret_of<'s>(settings: &'s Settings, args: &cli::Send) -> anyhow::Result<&'s NamedSecret> {
+    let receiver = &settings.receiver;
+    let (secrets, key) = match args.scheme {
+        Scheme::Application => (&receiver.application.secrets, "receiver.application.secrets"),
+        Scheme::Rule => (&receiver.rule_secrets, "receiver.rule.secrets"),
+        Scheme::Relay => (&receiver.relay_secrets, "receiver.relay.secrets"),
+    };
+    let found = match &args.secret {
+        Some(name) => secrets.iter().find(|secret| secret.name == *name),
+        None => secrets.first(),
+    };
+    found
+        .with_context(|| match &args.secret {
+            Some(name) => format!("{key} has no secret named {name}"),
+            None => format!("{key} is empty: send signs as Front does, and needs the receiver's secret"),
+        })
+        .context(Exit::Usage)
+}
+
+fn url_of(settings: &Settings, args: &cli::Send) -> anyhow::Result<String> {
+    let mut url = match &args.url {
+        Some(url) => url.clone(),
+        None => {
+            let mut listen = settings.receiver.listen;
+            if listen.ip().is_unspecified() {
+                // A receiver that listens everywhere is found here too.
+                listen.set_ip(match listen {
+                    std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                    std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+                });
+            }
+            format!("http://{listen}")
+        }
+    };
+    let parsed = reqwest::Url::parse(&url)
+        .with_context(|| format!("--url is not a URL: {url}"))
+        .context(Exit::Usage)?;
+    if parsed.scheme() != "http" && !cfg!(feature = "tls") {
+        return Err(anyhow::anyhow!("this build has no TLS: give an http URL").context(Exit::Usage));
+    }
+    if parsed.path() == "/" {
+        url = format!("{}{PATH}", url.trim_end_matches('/'));
+    }
+    if let Some(tenant) = &args.tenant {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+        if tenant.is_empty() || !tenant.chars().all(plain) {
+            return Err(anyhow::anyhow!(
+                "--tenant is a path segment: letters, digits, '-', '.', '_' and '~'"
+            )
+            .context(Exit::Usage));
+        }
+        url = format!("{}/{tenant}", url.trim_end_matches('/'));
+    }
+    Ok(url)
+}
