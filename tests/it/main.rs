@@ -1,3 +1,4 @@
 //! The one integration binary: one module per topic of behaviour.
 
+mod producer;
 mod receiver;
