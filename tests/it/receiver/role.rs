@@ -8,7 +8,7 @@ use frontstream::roles::receiver::{Receiver, Settings};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tokio::task::JoinSet;
 
-use super::support::{self, NOW, PATIENCE, application, fixture};
+use super::support::{self, NOW, PATIENCE, application, fixture, rule};
 use crate::producer::{Cluster, EVENTS, encoding};
 
 struct Role {
@@ -96,6 +96,30 @@ async fn serves_while_the_brokers_answer_and_drains_at_a_stop() {
         reqwest::Client::new().post(&role.url).send().await.is_err(),
         "nobody listens"
     );
+}
+
+#[tokio::test]
+async fn a_panic_costs_its_own_request_only() {
+    let cluster = Cluster::new();
+    let role = start(&cluster, cluster.settings()).await;
+    role.wait_until("ready", |state| state.is_ok()).await;
+    let body = r#"{"type":"explode","id":"evt_1","conversation":{"id":"cnv_1"}}"#;
+    for _ in 0..2 {
+        let request = reqwest::Client::new()
+            .post(&role.url)
+            .headers(rule(body.as_bytes()))
+            .body(body);
+        let response = request.send().await.unwrap();
+        // The second one as well: the first one's claim to the event went with it.
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.text().await.unwrap(), r#"{"status":"error"}"#);
+    }
+    assert_eq!(role.post("application/tag_added.json").await, 200);
+    assert_eq!(
+        cluster.metric("frontstream_receiver_requests_total", "panic"),
+        2.0
+    );
+    assert_eq!(cluster.metric("frontstream_receiver_requests_in_flight", ""), 0.0);
 }
 
 #[tokio::test]
