@@ -10,10 +10,11 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::future_producer::DeliveryFuture;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::types::RDKafkaRespErr;
+use tokio::sync::Notify;
 
 use super::metrics::{Metrics, QueueFill};
 use super::{DeadLetter, Encoding, Error, Settings, Traceparent};
-use crate::lifecycle::{Instant, Stop};
+use crate::lifecycle::Instant;
 use crate::model::{Event, Timestamp};
 
 /// How many records may wait for delivery: librdkafka's own default, pinned because the bound is ours to promise.
@@ -29,7 +30,7 @@ pub(super) struct Client {
     events_topic: Box<str>,
     dead_letters_topic: Box<str>,
     metrics: Metrics,
-    fatal: Stop,
+    trouble: Arc<Notify>,
 }
 
 impl Client {
@@ -40,37 +41,49 @@ impl Client {
         metrics: Metrics,
         registry: &prometheus::Registry,
     ) -> Result<Arc<Self>, Error> {
-        let fatal = Stop::new();
-        let context = Context { fatal: fatal.clone() };
+        let trouble = Arc::new(Notify::new());
+        let context = Context {
+            trouble: Arc::clone(&trouble),
+        };
         let producer = config(settings)
             .create_with_context(context)
-            .map_err(|error: KafkaError| Error::Fatal(error.to_string().into()))?;
+            .map_err(|error| Error::Fatal(refused_setting(&error).into()))?;
         let client = Arc::new(Self {
             producer,
             encoding,
             events_topic: settings.topics.events.as_str().into(),
             dead_letters_topic: settings.topics.dead_letters.as_str().into(),
             metrics,
-            fatal,
+            trouble,
         });
         QueueFill::register(registry, Arc::downgrade(&client))
             .map_err(|error| Error::Fatal(error.to_string().into()))?;
         Ok(client)
     }
 
-    pub(super) fn fatal(&self) -> &Stop {
-        &self.fatal
+    /// Returns when the client can do no more work, and why.
+    pub(super) async fn failed(&self) -> Error {
+        loop {
+            // Asked, and not read from what is told: the client tells the cause, which alone is not fatal.
+            if let Some((_, why)) = self.producer.client().fatal_error() {
+                return Error::Fatal(why.into());
+            }
+            self.trouble.notified().await;
+        }
     }
 
     /// Stores all of `events`, or says that not all of them are known to be stored.
     pub(super) async fn store(&self, events: Vec<Event>, trace: Option<Traceparent>) -> Result<(), Error> {
         let started = Instant::now();
+        // All of them before any is sent: what cannot be encoded is no half of a batch.
+        let values: Result<Vec<_>, _> = events.iter().map(|event| (self.encoding.value)(event)).collect();
+        let values = self.counted(values)?;
         let mut deliveries = Vec::with_capacity(events.len());
-        for event in &events {
-            deliveries.push(self.counted(self.send_event(event, trace.as_ref()))?);
+        for (event, value) in events.iter().zip(&values) {
+            deliveries.push(self.counted(self.send_event(event, value, trace.as_ref()))?);
         }
         // The client has its own copy: nothing of the request waits for the broker.
-        drop(events);
+        drop((events, values));
         for delivery in deliveries {
             self.counted(delivered(delivery).await)?;
             self.metrics.events.inc();
@@ -132,8 +145,12 @@ impl Client {
         self.producer.in_flight_count().into()
     }
 
-    fn send_event(&self, event: &Event, trace: Option<&Traceparent>) -> Result<DeliveryFuture, Error> {
-        let value = (self.encoding.value)(event)?;
+    fn send_event(
+        &self,
+        event: &Event,
+        value: &[u8],
+        trace: Option<&Traceparent>,
+    ) -> Result<DeliveryFuture, Error> {
         let key = event
             .conversation
             .as_ref()
@@ -142,7 +159,7 @@ impl Client {
         let headers = list.iter().map(|(name, value)| (*name, value.as_bytes()));
         let record = FutureRecord::to(&self.events_topic)
             .key(key.as_bytes())
-            .payload(&value[..])
+            .payload(value)
             .timestamp(record_time(event.received_at))
             .headers(owned_headers(headers));
         self.send(record)
@@ -158,7 +175,7 @@ impl Client {
         if let Err(error) = &outcome {
             self.metrics.failed(error);
             if matches!(error, Error::Fatal(_)) {
-                self.fatal.cancel();
+                self.trouble.notify_one();
             }
         }
         outcome
@@ -209,9 +226,23 @@ fn config(settings: &Settings) -> rdkafka::ClientConfig {
     config
 }
 
+/// Says which setting the client refuses, without its value: it may be a secret.
+fn refused_setting(error: &KafkaError) -> String {
+    if let KafkaError::ClientConfig(_, description, key, value) = error {
+        // An empty value would be found between all characters.
+        let shown = if value.is_empty() {
+            description.clone()
+        } else {
+            description.replace(value, "…")
+        };
+        return format!("{key}: {shown}");
+    }
+    error.to_string()
+}
+
 /// Hears what the client says outside of any record.
 struct Context {
-    fatal: Stop,
+    trouble: Arc<Notify>,
 }
 
 impl ClientContext for Context {
@@ -230,11 +261,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if matches!(Error::of(&error), Error::Fatal(_)) {
-            tracing::error!(%error, reason, "the producer cannot go on");
-            self.fatal.cancel();
-        } else {
-            tracing::warn!(%error, reason, "the producer is in trouble");
-        }
+        tracing::warn!(%error, reason, "the producer is in trouble");
+        self.trouble.notify_one();
     }
 }

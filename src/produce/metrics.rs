@@ -79,7 +79,7 @@ impl QueueFill {
     pub(super) fn register(registry: &Registry, client: Weak<Client>) -> Result<(), prometheus::Error> {
         let gauge = IntGauge::new(
             "frontstream_producer_queue_records",
-            "Records handed to the client that are not durable yet.",
+            "Records handed to the client that are not durable yet, and its notices not yet heard.",
         )?;
         registry.register(Box::new(Self { gauge, client }))
     }

@@ -15,7 +15,6 @@ use tokio::sync::{mpsc, oneshot};
 pub use error::Error;
 
 use crate::kafka::{self, TopicNames};
-use crate::lifecycle::Stop;
 use crate::model::{Event, Timestamp};
 use client::Client;
 use metrics::Metrics;
@@ -123,9 +122,9 @@ impl Producer {
         Handle(Target::Client(Arc::clone(&self.0)))
     }
 
-    /// Returns what is cancelled when the client cannot go on: the process is to end.
-    pub fn fatal(&self) -> Stop {
-        self.0.fatal().clone()
+    /// Returns when the client can do no more work, and why: the process is to end. For one caller at a time.
+    pub async fn failed(&self) -> Error {
+        self.0.failed().await
     }
 
     /// Asks the brokers whether both topics are there.

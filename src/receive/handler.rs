@@ -26,7 +26,7 @@ use super::quiet::Quiet;
 use super::seen::{Seen, Sight};
 use super::signature::{Header, Presented, Scheme, Verified, Verifier};
 use crate::lifecycle::{Clock, Instant};
-use crate::model::{Event, TenantId};
+use crate::model::{Event, Kind, TenantId};
 use crate::produce::{self, DeadLetter, Handle, Traceparent};
 use crate::validate::{self, Delivery, Rejection, Validated};
 
@@ -62,8 +62,9 @@ pub(super) struct Edge {
 pub(super) struct Lines {
     unauthorized: Quiet,
     rejected: Quiet,
-    refused: Quiet,
+    unknown: Quiet,
     failed: Quiet,
+    late: Quiet,
 }
 
 /// The sender's address, put beside each request by its connection.
@@ -171,7 +172,7 @@ async fn answer(edge: &Arc<Edge>, tenant: Option<&str>, request: Request) -> Res
             events,
             unknown_types,
         }) => {
-            edge.note(&events, unknown_types);
+            edge.note(&events, &unknown_types);
             // The events hold what they need of it.
             drop(body);
             let trace = text(&head.headers, TRACEPARENT).and_then(Traceparent::parse);
@@ -215,10 +216,16 @@ impl Edge {
     }
 
     /// Counts what is unusual about events without being wrong.
-    fn note(&self, events: &[Event], unknown_types: usize) {
-        self.metrics.unknown_types.inc_by(unknown_types as u64);
+    fn note(&self, events: &[Event], unknown_types: &[Kind]) {
         let without = events.iter().filter(|event| event.conversation.is_none()).count();
         self.metrics.without_conversation.inc_by(without as u64);
+        let Some(one) = unknown_types.first() else {
+            return;
+        };
+        self.metrics.unknown_types.inc_by(unknown_types.len() as u64);
+        if let Some(left_out) = self.lines.unknown.due(self.clock.now()) {
+            tracing::info!(r#type = ?one.as_str(), left_out, "stored an event of a type that the mapping does not know");
+        }
     }
 
     /// Stores what is not known yet and waits for what others are storing.
@@ -319,7 +326,7 @@ impl Edge {
     }
 
     fn late(&self, why: Why) -> Answer {
-        if let Some(left_out) = self.lines.refused.due(self.clock.now()) {
+        if let Some(left_out) = self.lines.late.due(self.clock.now()) {
             tracing::warn!(
                 left_out,
                 "the log did not answer in time: asked the sender for a retry"

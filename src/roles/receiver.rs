@@ -83,17 +83,16 @@ impl Receiver {
             drain_timeout,
         } = self;
         let gate = readiness.gate("kafka");
-        let fatal = producer.fatal();
         let serving = stop.child_token();
         let mut server_task = JoinSet::new();
         tracing::info!(address = %server.address(), "receiving webhooks");
         server_task.spawn(server.run(serving.clone(), drain_timeout));
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = fatal.cancelled() => {}
+        let failure = tokio::select! {
+            () = stop.cancelled() => None,
+            failure = producer.failed() => Some(failure),
             never = watch_brokers(&producer, &gate) => match never {},
-        }
-        gate.not_ready(if fatal.is_cancelled() {
+        };
+        gate.not_ready(if failure.is_some() {
             "the producer failed"
         } else {
             "stopping"
@@ -105,8 +104,8 @@ impl Receiver {
         if let Err(error) = producer.flush(left).await {
             tracing::warn!(%error, "records were still in flight at the end of the drain; none was acknowledged");
         }
-        if fatal.is_cancelled() {
-            return Err(anyhow::anyhow!("the receiver's Kafka producer cannot go on").context(Exit::Fatal));
+        if let Some(failure) = failure {
+            return Err(anyhow::Error::new(failure).context(Exit::Fatal));
         }
         tracing::info!("stopped receiving");
         Ok(())

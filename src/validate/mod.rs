@@ -57,8 +57,8 @@ pub enum Validated {
     Events {
         /// The events.
         events: Vec<Event>,
-        /// How many of them are of a type that the mapping does not know.
-        unknown_types: usize,
+        /// The types among theirs that the mapping does not know, one for each such thing that happened.
+        unknown_types: Vec<Kind>,
     },
 }
 
@@ -158,7 +158,7 @@ pub fn validate(body: &Bytes, delivery: &Delivery<'_>) -> Result<Validated, Reje
     let mut writer = Writer {
         delivery,
         events: Vec::with_capacity(1),
-        unknown_types: 0,
+        unknown_types: Vec::new(),
     };
     match delivery.source {
         Source::Webhook | Source::Rule | Source::Polling | Source::Unknown => {
@@ -243,7 +243,7 @@ impl<'a> Item<'a> {
 struct Writer<'a> {
     delivery: &'a Delivery<'a>,
     events: Vec<Event>,
-    unknown_types: usize,
+    unknown_types: Vec<Kind>,
 }
 
 impl Writer<'_> {
@@ -276,12 +276,15 @@ impl Writer<'_> {
             return Err(Rejection::NoEvent);
         }
         let meaning = self.meaning(name, outer, inner, &item.event);
-        self.unknown_types += usize::from(meaning.is_none());
+        let kind = required(meaning.map_or(name, |meaning| meaning.kind), Kind::new)?;
+        if meaning.is_none() {
+            self.unknown_types.push(kind.clone());
+        }
         let event = Event {
             tenant: self.tenant(item)?,
             conversation: named(item.conversation(), ConversationId::new)?,
             id: event_id(item, raw)?,
-            kind: required(meaning.map_or(name, |meaning| meaning.kind), Kind::new)?,
+            kind,
             front_type: named(outer, |text: &str| Some(text.into()))?,
             front_inner_type: named(inner, |text: &str| Some(text.into()))?,
             priority: meaning.map_or(mapping::UNKNOWN, |meaning| meaning.priority),

@@ -74,7 +74,7 @@ fn check(body: &Bytes, source: Source) -> Result<(), TestCaseError> {
         return Ok(());
     };
     prop_assert!(events.len() <= Rejection::EVENTS_MAX);
-    prop_assert!(unknown_types <= events.len());
+    prop_assert!(unknown_types.len() <= events.len());
     let mut known = BTreeSet::new();
     for event in &events {
         let payload = event.payload.as_ref().expect("everything is retained");

@@ -11,6 +11,7 @@ mod config;
 mod crash;
 mod layering;
 mod operate;
+mod producer;
 mod receiver;
 mod registry;
 mod schemas;

@@ -9,6 +9,7 @@ mod batches;
 mod bounds;
 mod fixtures;
 mod logs;
+mod role;
 mod slow;
 mod support;
 mod vectors;
