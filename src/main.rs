@@ -30,9 +30,10 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     match command {
         Command::Receiver => host(start(&global, Purpose::Receiver)?, Role::Receiver),
         Command::Processor => host(start(&global, Purpose::Processor)?, Role::Processor),
-        Command::Dev(_) => {
-            start(&global, Purpose::Dev)?;
-            not_built("dev")
+        Command::Dev(args) => {
+            let settings = start(&global, Purpose::Dev)?;
+            let runtime = tokio::runtime::Runtime::new()?;
+            runtime.block_on(roles::dev::run(settings, &args, global.json))
         }
         Command::Send(args) => operate::send::run(&start(&global, Purpose::Send)?, &args, global.json),
         Command::Tail(args) => operate::tail::run(&start(&global, Purpose::Tool)?, &args, global.json),
@@ -60,10 +61,6 @@ fn start(global: &Global, purpose: Purpose) -> anyhow::Result<Settings> {
     observe::start_logging(&settings.log)
         .map_err(|error| anyhow::anyhow!("logging does not start: {error}"))?;
     Ok(settings)
-}
-
-fn not_built(name: &str) -> anyhow::Result<Exit> {
-    Err(anyhow::anyhow!("{name} is not built in this binary").context(Exit::Usage))
 }
 
 /// Decides the exit code: what the error was marked with, or what kind of error it is.

@@ -213,9 +213,17 @@ impl Reader {
     }
 
     fn watermarks(&self, client: &BaseConsumer, topic: &str, partition: Partition) -> Result<Bounds, Error> {
-        let (start, end) = client
-            .fetch_watermarks(topic, partition.number(), self.timeout)
-            .map_err(|source| self.failed("asking for the partition's offsets", source))?;
+        let began = Instant::now();
+        let (start, end) = loop {
+            match client.fetch_watermarks(topic, partition.number(), self.timeout) {
+                Ok(offsets) => break offsets,
+                // Just after a topic was created or a leader moved: the client looks for the leader anew.
+                Err(error) if is_between_leaders(&error) && began.elapsed() < self.timeout => {
+                    self.partitions(topic)?;
+                }
+                Err(source) => return Err(self.failed("asking for the partition's offsets", source)),
+            }
+        };
         let known = |offset| Offset::new(offset).unwrap_or(Offset::ZERO);
         Ok(Bounds {
             start: known(start),
@@ -427,6 +435,13 @@ pub(super) fn is_away(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::OperationTimedOut
             | RDKafkaErrorCode::RequestTimedOut
             | RDKafkaErrorCode::Resolve
+    )
+}
+
+fn is_between_leaders(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable)
     )
 }
 

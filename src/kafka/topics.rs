@@ -300,6 +300,27 @@ impl Admin {
         Ok(())
     }
 
+    /// Deletes topics and a group that has no members.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unreachable`], [`Error::Refused`], [`Error::Failed`].
+    pub async fn remove(&self, topics: &[&str], group: &str) -> Result<(), Error> {
+        let attempted = "removing topics";
+        let answers = self.client.delete_topics(topics, &self.options()).await;
+        for answer in answers.map_err(|source| self.failed(attempted, source))? {
+            answer.map_err(|(topic, code)| refused(&format!("removing {topic}"), code))?;
+        }
+        let answers = self.client.delete_groups(&[group], &self.options()).await;
+        for answer in answers.map_err(|source| self.failed("removing the group", source))? {
+            match answer {
+                Ok(_) | Err((_, RDKafkaErrorCode::GroupIdNotFound)) => {}
+                Err((group, code)) => return Err(refused(&format!("removing group {group}"), code)),
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until every partition has a leader: a client that comes earlier is told that there is no such topic.
     async fn wait_until_ready(&self, wanted: &[Wanted]) -> Result<(), Error> {
         let names: Vec<&str> = wanted.iter().map(|topic| topic.name.as_str()).collect();

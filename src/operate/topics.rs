@@ -79,6 +79,18 @@ pub async fn create(settings: &Settings) -> anyhow::Result<Vec<(String, Outcome)
     Ok(wanted.into_iter().map(|topic| topic.name).zip(outcomes).collect())
 }
 
+/// Removes the topics and the group: for `dev`, whose topics nobody else uses.
+///
+/// # Errors
+///
+/// The brokers could not be asked, or refused.
+pub(crate) async fn remove(settings: &Settings) -> anyhow::Result<()> {
+    let names = &settings.topics.names;
+    let topics = [&names.events, &names.refresh, &names.dead_letters].map(String::as_str);
+    let admin = Admin::new(&settings.kafka, ANSWER_TIMEOUT)?;
+    Ok(admin.remove(&topics, &settings.processor.group).await?)
+}
+
 /// Finds what differs from the settings.
 ///
 /// # Errors
