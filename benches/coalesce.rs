@@ -1,9 +1,6 @@
 //! The coalescer and the checkpoint's code alone, on one core: what an event, a window and a commit cost.
 
-#![allow(
-    missing_docs,
-    reason = "criterion's macros make public items without documentation"
-)]
+#![expect(clippy::print_stdout, reason = "a benchmark says what it measures")]
 
 use std::time::Duration;
 

@@ -49,7 +49,7 @@ pub struct ChunkLimits {
 pub struct Record<'a> {
     /// Where it stands: above that of every record read before.
     pub offset: Offset,
-    /// Its Kafka timestamp.
+    /// Its Kafka timestamp; where it has none (-1 on the wire) the shell says `now`, or it would look like a backlog.
     pub log_time: Timestamp,
     /// What it says.
     pub content: Content<'a>,
@@ -66,6 +66,9 @@ pub enum Content<'a> {
 }
 
 /// What to write, in the order to write it, in the transaction that commits the next checkpoint.
+///
+/// A shell that gathers outputs over several batches keeps beside them the latest checkpoint it was given, and how
+/// many of them it covers: a chunk that opens meanwhile then holds up none of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// A window closed.

@@ -2,6 +2,8 @@
 
 use prometheus::{CounterVec, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
+use crate::observe::buckets;
+
 /// Counters and times of one process's transactions; shared by its workers.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -18,9 +20,6 @@ pub struct Metrics {
     /// How full the producer's queue was when last reported.
     pub(super) queue_fill: Gauge,
 }
-
-/// A transaction of one record takes 9 ms (design section 7); beyond a second something is wrong.
-const SECONDS: [f64; 12] = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 
 impl Metrics {
     /// Registers them.
@@ -42,7 +41,7 @@ impl Metrics {
                     "frontstream_processor_transaction_duration_seconds",
                     "Time from begin to the answer of commit.",
                 )
-                .buckets(SECONDS.to_vec()),
+                .buckets(buckets::TRANSACTION_SECONDS.to_vec()),
             )?,
             retries: IntCounterVec::new(
                 Opts::new(

@@ -330,6 +330,9 @@ mod tests {
         };
         assert_eq!(long(&[0xff; 10]), overflow(0), "ten bytes, more than 64 bits");
         assert_eq!(long(&[0x80; 11]), overflow(0), "eleven bytes");
+        let tenth = |byte| long(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, byte]);
+        assert_eq!(tenth(1), Ok(1 << 62), "the last of 64 bits");
+        assert_eq!(tenth(2), overflow(0), "a bit more");
         assert_eq!(
             long(&[0xff, 0xff]),
             Err(Malformed::Truncated {
@@ -383,5 +386,18 @@ mod tests {
             .unwrap();
         assert_eq!(seen, "abc");
         assert_eq!(reader.finish(), Ok(()));
+
+        let mut wrong = bytes;
+        wrong[4] = 6;
+        let read = Reader::new(&wrong, 0).items("a", |reader| reader.string("a").map(drop));
+        assert_eq!(
+            read,
+            Err(Malformed::Length {
+                reading: "a",
+                offset: 3,
+                length: 2
+            }),
+            "a block of another size than it says"
+        );
     }
 }

@@ -149,6 +149,10 @@ proptest! {
         let end = bytes.len().saturating_sub(cut).max(5);
         let refused = decoder.event(&bytes[..end]);
         prop_assert!(matches!(refused, Err(DecodeError::Malformed(_))), "{:?}", refused);
+        let end = bytes.len();
+        bytes.push(0);
+        let trailing = Malformed::Trailing { offset: end, left: 1 };
+        prop_assert_eq!(decoder.event(&bytes), Err(trailing.into()));
     }
 }
 
@@ -268,21 +272,20 @@ fn a_hostile_schema_costs_no_stack_and_no_memory() {
     let nothings = with(serde_json::json!({"name": "x", "type": {"type": "array", "items": "null"}}));
     let huge =
         with(serde_json::json!({"name": "x", "type": {"type": "fixed", "name": "F", "size": 1_u64 << 40}}));
-    let mut decoder = EventDecoder::new();
-    for (id, text) in [(1, endless), (2, nothings), (3, huge)] {
+    let cases = [
+        (endless, "nested too deeply"),
+        (nothings, "a length of 50001 is impossible"),
+        (huge, "the record ends at byte 100008"),
+    ];
+    for (id, (text, expected)) in (1..).zip(cases) {
+        let mut decoder = EventDecoder::new();
         decoder.learn(SchemaId(id), &text).unwrap();
         let mut bytes = vec![0, 0, 0, 0, u8::try_from(id).unwrap()];
+        // As a chain: one more, one more, … As an array of nulls: a block of 50,001.
+        bytes.extend(if id == 2 { [0xa2, 0x8d, 0x06] } else { [2; 3] });
         bytes.extend([2; 100_000]);
-        let refused = decoder.decode(&bytes).unwrap_err();
-        assert!(
-            matches!(
-                refused,
-                DecodeError::Malformed(
-                    Malformed::Depth { .. } | Malformed::Length { .. } | Malformed::Truncated { .. }
-                )
-            ),
-            "{id}: {refused}"
-        );
+        let refused = decoder.decode(&bytes).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{refused}");
     }
 }
 

@@ -1,11 +1,13 @@
 //! The admin server, over HTTP.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use frontstream::admin::{Server, Settings};
 use frontstream::lifecycle::{Clock, Readiness, Stop};
 use frontstream::observe;
 use reqwest::{Client, Method, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
 /// A server on a free port, what it tells about, and how to end it.
@@ -169,19 +171,30 @@ async fn a_port_in_use_names_the_setting() {
 #[tokio::test]
 async fn ends_when_told_to_even_with_an_idle_connection() {
     let admin = Admin::start().await;
-    // Kept open by the client, and one that never asks.
-    assert_eq!(admin.get("/healthz").await.0, 200);
-    let silent = tokio::net::TcpStream::connect(admin.address).await.unwrap();
+    // One connection that never asks, then one kept open after its answer: taken in order, so both are known.
+    let mut silent = tokio::net::TcpStream::connect(admin.address).await.unwrap();
+    let mut kept = tokio::net::TcpStream::connect(admin.address).await.unwrap();
+    kept.write_all(b"GET /healthz HTTP/1.1\r\nhost: admin\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = [0; 12];
+    kept.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
     admin.stop.cancel();
     admin.serving.await.unwrap();
-    drop(silent);
     assert!(tokio::net::TcpStream::connect(admin.address).await.is_err());
+    // Both are closed by the server, and sooner than a connection that goes silent is at other times.
+    let closed = async {
+        kept.read_to_end(&mut Vec::new()).await.unwrap();
+        silent.read_to_end(&mut Vec::new()).await.unwrap();
+    };
+    tokio::time::timeout(Duration::from_secs(5), closed)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn silent_connections_do_not_grow_without_bound() {
-    use tokio::io::AsyncReadExt;
-
     let admin = Admin::start().await;
     let mut silent = Vec::new();
     for _ in 0..65 {
@@ -189,7 +202,9 @@ async fn silent_connections_do_not_grow_without_bound() {
     }
     // The listener takes connections in order, so the last one found no place and is closed without an answer.
     let mut answer = Vec::new();
-    let read = silent[64].read_to_end(&mut answer).await;
+    let read = silent[64].read_to_end(&mut answer);
+    // Sooner than a silent connection with a place is closed.
+    let read = tokio::time::timeout(Duration::from_secs(5), read).await.unwrap();
     assert_eq!(read.unwrap_or(0), 0);
     // Once the others are gone there is room again: their places come back as their ends are noticed.
     silent.clear();

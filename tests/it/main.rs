@@ -8,10 +8,9 @@ mod audit;
 mod broker;
 mod cli;
 mod config;
+mod crash;
+mod layering;
 mod operate;
 mod receiver;
 mod registry;
 mod schemas;
-mod layering;
-
-mod crash;

@@ -6,13 +6,8 @@ use prometheus::{
 
 use crate::coalesce::Counts;
 use crate::kafka::ClientFacts;
-use crate::model::{Partition, Priority, Refresh, Timestamp};
-
-/// Delays run from tens of milliseconds (a window's gap) to the hours of a backfill.
-const DELAY_SECONDS: [f64; 18] = [
-    0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0, 1.5, 2.5, 4.0, 6.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0,
-    86_400.0,
-];
+use crate::model::{CloseReason, Partition, Priority, Refresh, RunCause, Timestamp};
+use crate::observe::buckets;
 
 /// Counters, gauges and delays of one process; shared by its workers.
 #[derive(Clone, Debug)]
@@ -42,60 +37,51 @@ pub(super) struct Metrics {
 
 impl Metrics {
     /// Registers them; every priority and closing reason shows from the start, at zero.
+    #[expect(clippy::too_many_lines, reason = "a list: a line for each metric")]
     pub(super) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let count = |name, help| counter(registry, name, help);
+        let count_by = |name, help, labels: &[&str]| labelled(registry, name, help, labels);
         let metrics = Self {
-            consumed: counter(
-                registry,
+            consumed: count(
                 "consumed_records_total",
                 "Records read from front.events, replays included.",
             )?,
-            events: counter(registry, "events_total", "New events counted in a window.")?,
-            coalesced: counter(
-                registry,
+            events: count("events_total", "New events counted in a window.")?,
+            coalesced: count(
                 "coalesced_events_total",
                 "Events that joined an open window: refreshes saved.",
             )?,
-            duplicates: counter(
-                registry,
-                "duplicate_events_total",
-                "Events dropped as duplicates.",
-            )?,
-            skipped: counter(
-                registry,
+            duplicates: count("duplicate_events_total", "Events dropped as duplicates.")?,
+            skipped: count(
                 "skipped_records_total",
-                "Records read again after a restart and dealt with before it.",
+                "Records read again and dealt with before a restart.",
             )?,
-            chunks: counter(registry, "chunks_total", "Chunks of a backlog begun.")?,
-            starts_missing: counter(
-                registry,
+            chunks: count("chunks_total", "Chunks of a backlog begun.")?,
+            starts_missing: count(
                 "window_starts_missing_total",
-                "Starts of windows in a checkpoint whose records are gone from the log.",
+                "Window starts in a checkpoint gone from the log.",
             )?,
-            without_conversation: counter(
-                registry,
+            without_conversation: count(
                 "events_without_conversation_total",
-                "Events that name no conversation: nothing to refresh.",
+                "Events with nothing to refresh.",
             )?,
-            clock_went_back: counter(
-                registry,
+            clock_went_back: count(
                 "clock_went_back_total",
-                "Times the clock was earlier than a stored time; no time passed then.",
+                "Times the clock was earlier than before.",
             )?,
-            refreshes: labelled(
-                registry,
+            refreshes: count_by(
                 "refreshes_total",
                 "Refreshes committed, by priority and by what closed the window.",
                 &["priority", "closed_by"],
             )?,
-            dead_letters: counter(
-                registry,
+            dead_letters: count(
                 "dead_letters_total",
-                "Records that could not be decoded, committed to front.dead-letters.",
+                "Undecodable records committed to front.dead-letters.",
             )?,
             delay_from_emitted: delay(
                 registry,
                 "emitted",
-                "From the first event's emission by Front to the commit.",
+                "From the first event's emission to the commit.",
             )?,
             delay_from_received: delay(
                 registry,
@@ -113,48 +99,42 @@ impl Metrics {
                 "catching_up",
                 "1 while a partition works off a backlog in chunks.",
             )?,
-            assigned: counter(registry, "partitions_assigned_total", "Partitions taken over.")?,
-            revoked: labelled(
-                registry,
+            assigned: count("partitions_assigned_total", "Partitions taken over.")?,
+            revoked: count_by(
                 "partitions_released_total",
                 "Partitions given back, by how.",
                 &["how"],
             )?,
-            rewinds: counter(
-                registry,
+            rewinds: count(
                 "rewinds_total",
                 "Times windows were dropped to go on from the committed offset.",
             )?,
-            runs: labelled(
-                registry,
-                "runs_started_total",
-                "Runs begun, by cause.",
-                &["cause"],
-            )?,
-            lost_range: counter(
-                registry,
+            runs: count_by("runs_started_total", "Runs begun, by cause.", &["cause"])?,
+            lost_range: count(
                 "lost_offsets_total",
-                "Offsets between a committed offset and the start of the log that retention removed unread.",
+                "Offsets that retention removed before they were read.",
             )?,
         };
+        metrics.show_zeros();
+        Ok(metrics)
+    }
+
+    /// Makes every series with known labels show, so that an alert on its rate works from the first one on.
+    fn show_zeros(&self) {
         for priority in Priority::ALL {
-            for reason in crate::model::CloseReason::ALL {
-                metrics
-                    .refreshes
+            for reason in CloseReason::ALL {
+                self.refreshes
                     .with_label_values(&[priority.as_str(), reason.as_str()]);
             }
-            metrics.delay_from_emitted.with_label_values(&[priority.as_str()]);
-            metrics
-                .delay_from_received
-                .with_label_values(&[priority.as_str()]);
+            self.delay_from_emitted.with_label_values(&[priority.as_str()]);
+            self.delay_from_received.with_label_values(&[priority.as_str()]);
         }
-        for cause in crate::model::RunCause::ALL {
-            metrics.runs.with_label_values(&[cause.as_str()]);
+        for cause in RunCause::ALL {
+            self.runs.with_label_values(&[cause.as_str()]);
         }
         for how in ["revoked", "lost"] {
-            metrics.revoked.with_label_values(&[how]);
+            self.revoked.with_label_values(&[how]);
         }
-        Ok(metrics)
     }
 
     /// Counts records as they are read.
@@ -263,6 +243,6 @@ fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGaugeVec, pro
 
 fn delay(registry: &Registry, from: &str, help: &str) -> Result<HistogramVec, prometheus::Error> {
     let name = named(&format!("delay_from_{from}_seconds"));
-    let options = HistogramOpts::new(name, help).buckets(DELAY_SECONDS.to_vec());
+    let options = HistogramOpts::new(name, help).buckets(buckets::DELAY_SECONDS.to_vec());
     register(registry, HistogramVec::new(options, &["priority"])?)
 }

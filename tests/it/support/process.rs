@@ -177,6 +177,10 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[expect(
+        clippy::print_stdout,
+        reason = "whoever reads a failed test needs the process's own words"
+    )]
     fn drop(&mut self) {
         // It may have ended already; then there is nothing to do.
         let _ = self.child.kill();
