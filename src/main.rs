@@ -57,7 +57,11 @@ fn host(settings: Settings, role: Role) -> anyhow::Result<Exit> {
 
 /// Reads the settings and starts logging: what every role and command begins with.
 fn start(global: &Global, purpose: Purpose) -> anyhow::Result<Settings> {
-    let settings = config::load(&global.sources(Environment::of_process()), purpose)?;
+    let mut settings = config::load(&global.sources(Environment::of_process()), purpose)?;
+    if purpose == Purpose::Dev && settings.log.filter == "info" {
+        // What `dev` prints is what there is to see; a filter that somebody chose is kept.
+        "warn".clone_into(&mut settings.log.filter);
+    }
     observe::start_logging(&settings.log)
         .map_err(|error| anyhow::anyhow!("logging does not start: {error}"))?;
     Ok(settings)

@@ -401,8 +401,7 @@ impl Reader {
 
     /// Sorts an error of the client: away, or anything else.
     fn failed(&self, attempted: &str, source: KafkaError) -> Error {
-        let away = source.rdkafka_error_code().is_some_and(is_away);
-        if away {
+        if is_away(&source) {
             return Error::Unreachable {
                 brokers: self.brokers.clone(),
                 waited: self.timeout,
@@ -427,15 +426,23 @@ pub enum Step<'a> {
 }
 
 /// Tells whether an error means that no broker answers.
-pub(super) fn is_away(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::BrokerTransportFailure
-            | RDKafkaErrorCode::AllBrokersDown
-            | RDKafkaErrorCode::OperationTimedOut
-            | RDKafkaErrorCode::RequestTimedOut
-            | RDKafkaErrorCode::Resolve
-    )
+pub(super) fn is_away(error: &KafkaError) -> bool {
+    // The one with a code that the crate does not give away.
+    let code = if let KafkaError::AdminOp(code) = error {
+        Some(*code)
+    } else {
+        error.rdkafka_error_code()
+    };
+    code.is_some_and(|code| {
+        matches!(
+            code,
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::RequestTimedOut
+                | RDKafkaErrorCode::Resolve
+        )
+    })
 }
 
 fn is_between_leaders(error: &KafkaError) -> bool {
@@ -447,5 +454,5 @@ fn is_between_leaders(error: &KafkaError) -> bool {
 
 /// Tells what a consumer reports and then goes on by itself.
 fn passes(error: &KafkaError) -> bool {
-    matches!(error, KafkaError::MessageConsumption(code) if is_away(*code))
+    matches!(error, KafkaError::MessageConsumption(_)) && is_away(error)
 }

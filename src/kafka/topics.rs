@@ -387,8 +387,7 @@ impl Admin {
     }
 
     fn failed(&self, attempted: &str, source: KafkaError) -> Error {
-        let away = source.rdkafka_error_code().is_some_and(is_away);
-        if away {
+        if is_away(&source) {
             return Error::Unreachable {
                 brokers: self.brokers.clone(),
                 waited: self.timeout,

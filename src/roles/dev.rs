@@ -124,7 +124,8 @@ impl Run {
         let metrics = observe::registry(&run.clock);
         let whole = Readiness::new();
         let gate = whole.gate("receiver and processor");
-        let admin = admin::Server::bind(&run.settings.admin).await?;
+        let admin = bind_admin(&run.settings.admin).await?;
+        run.settings.admin.listen = admin.address();
         let serving = admin.serve(metrics.clone(), whole.clone(), run.stop_rest.clone());
         run.rest.spawn(serving);
 
@@ -280,8 +281,7 @@ fn settings_of_this_run(mut settings: Settings, now: Timestamp) -> (Settings, Se
     ] {
         topic.retention = topic.retention.min(RETENTION_MAX);
     }
-    settings.receiver.listen = free(settings.receiver.listen);
-    settings.admin.listen = free(settings.admin.listen);
+    settings.receiver.listen = own_port(settings.receiver.listen);
     let secret = Secret::new(random_secret().into_bytes());
     settings.receiver.application.secrets.push(NamedSecret {
         name: name.clone(),
@@ -290,14 +290,25 @@ fn settings_of_this_run(mut settings: Settings, now: Timestamp) -> (Settings, Se
     (settings, secret)
 }
 
-/// Returns the address, or another port where it is taken: trying the product should not fail for that.
-fn free(address: SocketAddr) -> SocketAddr {
-    let taken = TcpListener::bind(address).is_err();
-    let other = SocketAddr::new(address.ip(), 0);
-    match TcpListener::bind(other).and_then(|listener| listener.local_addr()) {
-        Ok(other) if taken => other,
-        Ok(_) | Err(_) => address,
+/// Returns a free port instead of the default one, and what somebody chose as it is: trying the product should not
+/// fail because something else listens on 8080, or another `dev` is about to.
+fn own_port(chosen: SocketAddr) -> SocketAddr {
+    let default = SocketAddr::from(([127, 0, 0, 1], 8080));
+    let free = || TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    if chosen == default {
+        free().unwrap_or(chosen)
+    } else {
+        chosen
     }
+}
+
+/// Takes the admin port, or any where it is taken.
+async fn bind_admin(settings: &admin::Settings) -> anyhow::Result<admin::Server> {
+    if let Ok(server) = admin::Server::bind(settings).await {
+        return Ok(server);
+    }
+    let listen = SocketAddr::new(settings.listen.ip(), 0);
+    Ok(admin::Server::bind(&admin::Settings { listen }).await?)
 }
 
 /// Looks like Front's secrets; lives as long as the run, on this machine's loopback.
