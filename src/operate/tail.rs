@@ -276,11 +276,16 @@ fn refresh_fields(refresh: &Refresh) -> Value {
 fn refresh_line(refresh: &Refresh) -> String {
     let kinds: Vec<&str> = refresh.kinds.iter().map(|kind| kind.as_str()).collect();
     format!(
-        "{:<6} {} of {}: {} events, offsets {} to {}, closed by {} ({})",
+        "{:<6} {} of {}: {} {}, offsets {} to {}, closed by {} ({})",
         refresh.priority,
         refresh.conversation,
         refresh.tenant,
         refresh.event_count,
+        if refresh.event_count == 1 {
+            "event"
+        } else {
+            "events"
+        },
         refresh.first_offset,
         refresh.last_offset,
         refresh.closed_by,
