@@ -49,7 +49,14 @@ pub fn run(settings: &Settings, action: TopicsAction, json: bool) -> anyhow::Res
         match action {
             TopicsAction::Create => {
                 let outcomes = create(settings).await?;
-                let differences = check(settings).await?;
+                let mut differences = check(settings).await?;
+                // A new topic is as it was asked for, though not every broker may have heard of it yet.
+                let new = |topic: &str| {
+                    outcomes
+                        .iter()
+                        .any(|(name, outcome)| name == topic && *outcome == Outcome::Created)
+                };
+                differences.retain(|difference| !new(&difference.topic));
                 print(&created_text(&outcomes, &differences, json))?;
                 Ok(Exit::Done)
             }
