@@ -134,9 +134,9 @@ impl Record<'_> {
         Offset::new(self.0.offset()).expect("a consumed record has an offset")
     }
 
-    /// Returns the record's own timestamp; the epoch when it has none (message format v0).
-    pub fn log_time(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.timestamp().to_millis().unwrap_or(0))
+    /// Returns the record's own timestamp, if it has one.
+    pub fn log_time(&self) -> Option<Timestamp> {
+        self.0.timestamp().to_millis().map(Timestamp::from_millis)
     }
 
     /// Returns the key, if any.

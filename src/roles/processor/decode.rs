@@ -75,7 +75,7 @@ impl Decoder {
         &self.runtime
     }
 
-    /// Decodes one record; what cannot be decoded comes back as a dead letter beside it.
+    /// Decodes one record, read at `now`; what cannot be decoded comes back as a dead letter beside it.
     ///
     /// # Errors
     ///
@@ -83,6 +83,7 @@ impl Decoder {
     pub(super) fn decode<'a>(
         &self,
         record: &'a consume::Record<'_>,
+        now: Timestamp,
         stop: &Stop,
     ) -> Result<(Decoded<'a>, Option<DeadLetter>), Error> {
         let (content, letter) = match self.content(record, stop)? {
@@ -92,7 +93,7 @@ impl Decoder {
         Ok((
             Decoded {
                 offset: record.offset(),
-                log_time: record.log_time(),
+                log_time: record.log_time().unwrap_or(now),
                 content,
             },
             letter,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::coalesce::{Coalescer, Limits, Output};
 use crate::consume::Committed;
-use crate::emit::DeadLetter;
+use crate::emit::{DeadLetter, Transaction};
 use crate::model::{Checkpoint, Offset, Partition, Refresh, Run, RunCause, Timestamp};
 use crate::wire::checkpoint_v1;
 
@@ -25,6 +25,13 @@ pub(super) struct UnreadableMetadata {
     source: checkpoint_v1::Error,
 }
 
+/// A state, and how many of the waiting outputs it covers.
+struct Ready {
+    checkpoint: Checkpoint,
+    refreshes: usize,
+    dead_letters: usize,
+}
+
 /// One partition that this worker owns.
 pub(super) struct Owned {
     pub(super) coalescer: Coalescer,
@@ -34,6 +41,9 @@ pub(super) struct Owned {
     pub(super) refreshes: Vec<Refresh>,
     /// Put out since the last commit.
     pub(super) dead_letters: Vec<DeadLetter>,
+    /// What could be committed before the last batch was fed: kept while outputs wait, because the batch may begin a
+    /// chunk, in which nothing more can be committed.
+    ready: Option<Ready>,
     /// Read and undecodable, until the coalescer says that they are due.
     held: BTreeMap<Offset, DeadLetter>,
     /// What lies before was read by an earlier owner.
@@ -49,6 +59,7 @@ impl Owned {
             committed: state,
             refreshes: Vec::new(),
             dead_letters: Vec::new(),
+            ready: None,
             held: BTreeMap::new(),
         }
     }
@@ -80,8 +91,50 @@ impl Owned {
         }
     }
 
+    /// Notes what can be committed now if outputs wait; called before a batch is fed.
+    pub(super) fn before_feeding(&mut self) {
+        if self.has_outputs()
+            && let Some(checkpoint) = self.coalescer.checkpoint()
+        {
+            let (refreshes, dead_letters) = (self.refreshes.len(), self.dead_letters.len());
+            self.ready = Some(Ready {
+                checkpoint,
+                refreshes,
+                dead_letters,
+            });
+        }
+    }
+
+    /// Moves what can be committed into `transaction`: outputs and the state that covers exactly them; nothing when
+    /// the state is the committed one.
+    pub(super) fn hand_to(&mut self, partition: Partition, transaction: &mut Transaction) {
+        let ready = self.ready.take();
+        let now = self.coalescer.checkpoint().map(|checkpoint| Ready {
+            checkpoint,
+            refreshes: self.refreshes.len(),
+            dead_letters: self.dead_letters.len(),
+        });
+        let Some(ready) = now.or(ready) else { return };
+        if !self.has_outputs() && ready.checkpoint == self.committed {
+            return;
+        }
+        transaction
+            .refreshes
+            .extend(self.refreshes.drain(..ready.refreshes));
+        transaction
+            .dead_letters
+            .extend(self.dead_letters.drain(..ready.dead_letters));
+        transaction.checkpoints.push((partition, ready.checkpoint));
+    }
+
+    /// Says whether something waits for a commit and can be committed.
+    pub(super) fn is_due(&self) -> bool {
+        self.has_outputs()
+            && (self.ready.is_some() || !(self.coalescer.is_behind() || self.coalescer.is_restoring()))
+    }
+
     /// Says whether something waits for a commit.
-    pub(super) fn has_outputs(&self) -> bool {
+    fn has_outputs(&self) -> bool {
         !self.refreshes.is_empty() || !self.dead_letters.is_empty()
     }
 }
@@ -121,11 +174,21 @@ pub(super) fn state_of(
         tracing::info!(%partition, start = %offset, "offset set by a tool: starts a new run with no open window");
         return Ok(begin(offset, RunCause::Reset));
     }
-    checkpoint_v1::decode(&committed.metadata, offset).map_err(|source| UnreadableMetadata {
+    let state = checkpoint_v1::decode(&committed.metadata, offset).map_err(|source| UnreadableMetadata {
         topic: topic.to_owned(),
         group: group.to_owned(),
         partition,
         offset,
         source,
-    })
+    })?;
+    if state.position > committed.log_end {
+        // No leader reports an end below an earlier one unless records are gone (KIP-207): an unclean election.
+        tracing::error!(
+            %partition, position = %state.position, log_end = %committed.log_end,
+            "the log ends before what was read already: records were lost by the brokers. Goes on at the committed \
+             offset as a new run, so that nothing which took their place is missed"
+        );
+        return Ok(begin(offset, RunCause::Retention));
+    }
+    Ok(state)
 }

@@ -11,6 +11,7 @@ use super::metrics::Metrics;
 use super::partition::{Owned, UnreadableMetadata, state_of};
 use super::urgency::most_urgent_first;
 use super::{Settings, decode::Decoder};
+use crate::coalesce::Limits;
 use crate::consume::{self, Consumer, Input};
 use crate::emit::{self, Emitter, Transaction};
 use crate::kafka::ClientFacts;
@@ -23,6 +24,9 @@ const WAIT_MAX: Duration = Duration::from_millis(100);
 /// How often in a row a transaction may be aborted, or the group's offsets not be told, before the process ends
 /// and lets its orchestrator start it afresh.
 const FAILURES_IN_A_ROW_MAX: u32 = 10;
+
+/// The least memory that a partition's chunk gets, however many partitions share it.
+const CHUNK_BYTES_MIN: usize = 1 << 20;
 
 /// The first pause after a failure; it doubles with each further one, up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -156,9 +160,10 @@ impl Worker {
             let Some(owned) = owned.get_mut(&records[0].partition()) else {
                 continue;
             };
+            owned.before_feeding();
             let mut decoded = Vec::with_capacity(records.len());
             for record in records {
-                let (record, letter) = self.decoder.decode(record, &self.stop)?;
+                let (record, letter) = self.decoder.decode(record, now, &self.stop)?;
                 decoded.push(record);
                 if let Some(letter) = letter {
                     owned.hold(letter);
@@ -199,7 +204,7 @@ impl Worker {
             .map(|(deadline, _)| deadline.saturating_since(now))
             .min();
         let mut wait = until_deadline.unwrap_or(WAIT_MAX).min(WAIT_MAX);
-        if state.owned.values().any(Owned::has_outputs) {
+        if state.owned.values().any(Owned::is_due) {
             wait = wait.min(
                 self.settings
                     .commit_interval
@@ -212,7 +217,7 @@ impl Worker {
     /// Commits outputs at most every commit interval, and positions alone rarely.
     fn commit_if_due(&self, state: &mut State) -> Result<(), Error> {
         let outputs_due = state.committed_at.elapsed() >= self.settings.commit_interval
-            && state.owned.values().any(Owned::has_outputs);
+            && state.owned.values().any(Owned::is_due);
         let positions_due = state.position_committed_at.elapsed() >= self.settings.position_commit_interval;
         if !outputs_due && !positions_due {
             return Ok(());
@@ -220,7 +225,7 @@ impl Worker {
         let partitions: Vec<_> = state
             .owned
             .iter()
-            .filter(|(_, owned)| positions_due || owned.has_outputs())
+            .filter(|(_, owned)| positions_due || owned.is_due())
             .map(|(partition, _)| *partition)
             .collect();
         if positions_due {
@@ -240,17 +245,8 @@ impl Worker {
     fn commit(&self, state: &mut State, partitions: &[Partition]) -> Result<(), emit::Error> {
         let mut transaction = Transaction::default();
         for partition in partitions {
-            let Some(owned) = state.owned.get_mut(partition) else {
-                continue;
-            };
-            // In a chunk, or reading again after a restart: nothing can be committed now.
-            let Some(checkpoint) = owned.coalescer.checkpoint() else {
-                continue;
-            };
-            if owned.has_outputs() || checkpoint != owned.committed {
-                transaction.refreshes.append(&mut owned.refreshes);
-                transaction.dead_letters.append(&mut owned.dead_letters);
-                transaction.checkpoints.push((*partition, checkpoint));
+            if let Some(owned) = state.owned.get_mut(partition) {
+                owned.hand_to(*partition, &mut transaction);
             }
         }
         if transaction.checkpoints.is_empty() {
@@ -362,6 +358,7 @@ impl Worker {
         }
         let committed = self.ask_committed(partitions)?;
         let now = self.clock.now();
+        let limits = self.limits_of_each(state.owned.len() + committed.len());
         let mut positions = Vec::with_capacity(committed.len());
         for committed in &committed {
             let checkpoint = state_of(
@@ -372,7 +369,7 @@ impl Worker {
             )
             .map_err(Box::new)?;
             self.note_run(&checkpoint.run, committed, now);
-            let owned = Owned::restore(committed.partition, checkpoint, self.settings.limits);
+            let owned = Owned::restore(committed.partition, checkpoint, limits);
             positions.push((
                 committed.partition,
                 owned.coalescer.read_from(committed.log_start),
@@ -380,6 +377,13 @@ impl Worker {
             state.owned.insert(committed.partition, owned);
         }
         Ok(positions)
+    }
+
+    /// Shares the memory that chunks may take among the partitions held.
+    fn limits_of_each(&self, partitions: usize) -> Limits {
+        let mut limits = self.settings.limits;
+        limits.chunk.bytes_max = (limits.chunk.bytes_max / partitions.max(1)).max(CHUNK_BYTES_MIN);
+        limits
     }
 
     fn note_run(&self, run: &crate::model::Run, committed: &consume::Committed, now: Timestamp) {
