@@ -30,9 +30,10 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     match command {
         Command::Receiver => host(start(&global, Purpose::Receiver)?, Role::Receiver),
         Command::Processor => host(start(&global, Purpose::Processor)?, Role::Processor),
-        Command::Dev(_) => {
-            start(&global, Purpose::Dev)?;
-            not_built("dev")
+        Command::Dev(args) => {
+            let settings = start(&global, Purpose::Dev)?;
+            let runtime = tokio::runtime::Runtime::new()?;
+            runtime.block_on(roles::dev::run(settings, &args, global.json))
         }
         Command::Send(args) => operate::send::run(&start(&global, Purpose::Send)?, &args, global.json),
         Command::Tail(args) => operate::tail::run(&start(&global, Purpose::Tool)?, &args, global.json),
@@ -56,14 +57,14 @@ fn host(settings: Settings, role: Role) -> anyhow::Result<Exit> {
 
 /// Reads the settings and starts logging: what every role and command begins with.
 fn start(global: &Global, purpose: Purpose) -> anyhow::Result<Settings> {
-    let settings = config::load(&global.sources(Environment::of_process()), purpose)?;
+    let mut settings = config::load(&global.sources(Environment::of_process()), purpose)?;
+    if purpose == Purpose::Dev && settings.log.filter == "info" {
+        // What `dev` prints is what there is to see; a filter that somebody chose is kept.
+        "warn".clone_into(&mut settings.log.filter);
+    }
     observe::start_logging(&settings.log)
         .map_err(|error| anyhow::anyhow!("logging does not start: {error}"))?;
     Ok(settings)
-}
-
-fn not_built(name: &str) -> anyhow::Result<Exit> {
-    Err(anyhow::anyhow!("{name} is not built in this binary").context(Exit::Usage))
 }
 
 /// Decides the exit code: what the error was marked with, or what kind of error it is.

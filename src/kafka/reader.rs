@@ -213,9 +213,17 @@ impl Reader {
     }
 
     fn watermarks(&self, client: &BaseConsumer, topic: &str, partition: Partition) -> Result<Bounds, Error> {
-        let (start, end) = client
-            .fetch_watermarks(topic, partition.number(), self.timeout)
-            .map_err(|source| self.failed("asking for the partition's offsets", source))?;
+        let began = Instant::now();
+        let (start, end) = loop {
+            match client.fetch_watermarks(topic, partition.number(), self.timeout) {
+                Ok(offsets) => break offsets,
+                // Just after a topic was created or a leader moved: the client looks for the leader anew.
+                Err(error) if is_between_leaders(&error) && began.elapsed() < self.timeout => {
+                    self.partitions(topic)?;
+                }
+                Err(source) => return Err(self.failed("asking for the partition's offsets", source)),
+            }
+        };
         let known = |offset| Offset::new(offset).unwrap_or(Offset::ZERO);
         Ok(Bounds {
             start: known(start),
@@ -393,8 +401,7 @@ impl Reader {
 
     /// Sorts an error of the client: away, or anything else.
     fn failed(&self, attempted: &str, source: KafkaError) -> Error {
-        let away = source.rdkafka_error_code().is_some_and(is_away);
-        if away {
+        if is_away(&source) {
             return Error::Unreachable {
                 brokers: self.brokers.clone(),
                 waited: self.timeout,
@@ -419,18 +426,33 @@ pub enum Step<'a> {
 }
 
 /// Tells whether an error means that no broker answers.
-pub(super) fn is_away(code: RDKafkaErrorCode) -> bool {
+pub(super) fn is_away(error: &KafkaError) -> bool {
+    // The one with a code that the crate does not give away.
+    let code = if let KafkaError::AdminOp(code) = error {
+        Some(*code)
+    } else {
+        error.rdkafka_error_code()
+    };
+    code.is_some_and(|code| {
+        matches!(
+            code,
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::RequestTimedOut
+                | RDKafkaErrorCode::Resolve
+        )
+    })
+}
+
+fn is_between_leaders(error: &KafkaError) -> bool {
     matches!(
-        code,
-        RDKafkaErrorCode::BrokerTransportFailure
-            | RDKafkaErrorCode::AllBrokersDown
-            | RDKafkaErrorCode::OperationTimedOut
-            | RDKafkaErrorCode::RequestTimedOut
-            | RDKafkaErrorCode::Resolve
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable)
     )
 }
 
 /// Tells what a consumer reports and then goes on by itself.
 fn passes(error: &KafkaError) -> bool {
-    matches!(error, KafkaError::MessageConsumption(code) if is_away(*code))
+    matches!(error, KafkaError::MessageConsumption(_)) && is_away(error)
 }

@@ -7,12 +7,16 @@ pub mod send;
 pub mod tail;
 pub mod topics;
 
+// What `dev` shares with the commands.
+pub(crate) mod post;
+pub(crate) mod sign;
+pub(crate) mod traffic;
+pub(crate) mod watch;
+
 mod decoding;
 mod latencies;
 mod output;
-mod post;
 mod samples;
-mod sign;
-mod traffic;
 
+pub(crate) use output::clean;
 pub use output::print;

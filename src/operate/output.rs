@@ -13,3 +13,9 @@ pub fn print(text: &str) -> io::Result<()> {
     out.write_all(b"\n")?;
     out.flush()
 }
+
+/// Takes control characters out of what came from outside: a terminal would obey them.
+pub(crate) fn clean(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().map(shown).collect()
+}

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::audit::origin_headers;
 use super::decoding::Decoders;
-use super::print;
+use super::{clean, print};
 use crate::config::cli::{self, TailTopic};
 use crate::config::{From, RegistrySettings, Settings};
 use crate::kafka::reader::{Reader, Record, Step};
@@ -276,11 +276,16 @@ fn refresh_fields(refresh: &Refresh) -> Value {
 fn refresh_line(refresh: &Refresh) -> String {
     let kinds: Vec<&str> = refresh.kinds.iter().map(|kind| kind.as_str()).collect();
     format!(
-        "{:<6} {} of {}: {} events, offsets {} to {}, closed by {} ({})",
+        "{:<6} {} of {}: {} {}, offsets {} to {}, closed by {} ({})",
         refresh.priority,
         refresh.conversation,
         refresh.tenant,
         refresh.event_count,
+        if refresh.event_count == 1 {
+            "event"
+        } else {
+            "events"
+        },
         refresh.first_offset,
         refresh.last_offset,
         refresh.closed_by,
@@ -339,10 +344,4 @@ fn text_or_base64(bytes: &[u8]) -> Value {
         Ok(text) => text.into(),
         Err(_) => json!({ "base64": STANDARD.encode(bytes) }),
     }
-}
-
-/// Takes control characters out of what came from outside: a terminal would obey them.
-fn clean(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    text.chars().map(shown).collect()
 }

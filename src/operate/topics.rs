@@ -49,7 +49,14 @@ pub fn run(settings: &Settings, action: TopicsAction, json: bool) -> anyhow::Res
         match action {
             TopicsAction::Create => {
                 let outcomes = create(settings).await?;
-                let differences = check(settings).await?;
+                let mut differences = check(settings).await?;
+                // A new topic is as it was asked for, though not every broker may have heard of it yet.
+                let new = |topic: &str| {
+                    outcomes
+                        .iter()
+                        .any(|(name, outcome)| name == topic && *outcome == Outcome::Created)
+                };
+                differences.retain(|difference| !new(&difference.topic));
                 print(&created_text(&outcomes, &differences, json))?;
                 Ok(Exit::Done)
             }
@@ -77,6 +84,18 @@ pub async fn create(settings: &Settings) -> anyhow::Result<Vec<(String, Outcome)
         .create(&wanted)
         .await?;
     Ok(wanted.into_iter().map(|topic| topic.name).zip(outcomes).collect())
+}
+
+/// Removes the topics and the group: for `dev`, whose topics nobody else uses.
+///
+/// # Errors
+///
+/// The brokers could not be asked, or refused.
+pub(crate) async fn remove(settings: &Settings) -> anyhow::Result<()> {
+    let names = &settings.topics.names;
+    let topics = [&names.events, &names.refresh, &names.dead_letters].map(String::as_str);
+    let admin = Admin::new(&settings.kafka, ANSWER_TIMEOUT)?;
+    Ok(admin.remove(&topics, &settings.processor.group).await?)
 }
 
 /// Finds what differs from the settings.

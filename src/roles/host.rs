@@ -63,7 +63,7 @@ pub async fn host(settings: Settings, role: Role) -> anyhow::Result<()> {
 }
 
 /// Registers the schema, binds the receiver and runs it.
-async fn receive(settings: &Settings, around: Surroundings) -> anyhow::Result<()> {
+pub(super) async fn receive(settings: &Settings, around: Surroundings) -> anyhow::Result<()> {
     let gate = around.readiness.gate("schemas");
     gate.not_ready("starting");
     let (registry, topic) = (connect::registry(settings), &settings.topics.names.events);

@@ -1,6 +1,7 @@
 //! What a process can be: each wires stages, runs them and drains them. No business rules.
 
 pub mod connect;
+pub mod dev;
 pub mod host;
 pub mod processor;
 pub mod receiver;
