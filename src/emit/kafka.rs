@@ -15,22 +15,13 @@ use super::Metrics;
 use super::protocol::{Action, Exit, Fact, Protocol};
 use crate::kafka::{self, Class, ClientFacts, TopicNames};
 use crate::lifecycle::Instant;
-use crate::model::{Checkpoint, Offset, Partition, Refresh};
+use crate::model::{Checkpoint, Offset, Partition, Refresh, Run};
 use crate::wire::{Encoding, checkpoint_v1, headers, refresh_v1};
 
 /// How long the wait for deliveries sleeps at most before it looks again.
 ///
 /// Source: design section 7. `flush` waits a whole poll of 100 ms; a loop of 1 ms polls costs 9 ms a transaction.
 const DELIVERY_POLL: Duration = Duration::from_millis(1);
-
-/// Why a record is among the dead letters.
-pub const REASON_HEADER: &str = "frontstream-reason";
-/// The topic, partition and offset at which it was read.
-pub const ORIGIN_TOPIC_HEADER: &str = "frontstream-origin-topic";
-/// See [`ORIGIN_TOPIC_HEADER`].
-pub const ORIGIN_PARTITION_HEADER: &str = "frontstream-origin-partition";
-/// See [`ORIGIN_TOPIC_HEADER`].
-pub const ORIGIN_OFFSET_HEADER: &str = "frontstream-origin-offset";
 
 /// What a transactional producer needs to know.
 #[derive(Clone, Debug)]
@@ -54,6 +45,8 @@ pub struct DeadLetter {
     pub partition: Partition,
     /// Where it was read.
     pub offset: Offset,
+    /// The run that read it.
+    pub run: Run,
     /// Its key, as it was.
     pub key: Option<Vec<u8>>,
     /// Its value, as it was.
@@ -337,11 +330,13 @@ impl Emitter {
             .with_label_values(&["dead_letter"])
             .inc_by(length as f64);
         let (partition, offset) = (letter.partition.to_string(), letter.offset.to_string());
+        let run = headers::run_text(letter.run);
         let origin = [
-            (REASON_HEADER, letter.reason.as_str()),
-            (ORIGIN_TOPIC_HEADER, self.settings.topics.events.as_str()),
-            (ORIGIN_PARTITION_HEADER, partition.as_str()),
-            (ORIGIN_OFFSET_HEADER, offset.as_str()),
+            (headers::REASON, letter.reason.as_str()),
+            (headers::ORIGIN_TOPIC, self.settings.topics.events.as_str()),
+            (headers::ORIGIN_PARTITION, partition.as_str()),
+            (headers::ORIGIN_OFFSET, offset.as_str()),
+            (headers::ORIGIN_RUN, run.as_str()),
         ];
         let headers = origin
             .into_iter()

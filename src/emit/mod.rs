@@ -7,8 +7,5 @@ mod kafka;
 mod metrics;
 pub mod protocol;
 
-pub use kafka::{
-    DeadLetter, Emitter, Error, ORIGIN_OFFSET_HEADER, ORIGIN_PARTITION_HEADER, ORIGIN_TOPIC_HEADER,
-    REASON_HEADER, Settings, Transaction,
-};
+pub use kafka::{DeadLetter, Emitter, Error, Settings, Transaction};
 pub use metrics::Metrics;

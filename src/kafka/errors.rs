@@ -17,6 +17,34 @@ pub enum Class {
     Fatal,
 }
 
+/// What to do about a record that a producer did not store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undelivered {
+    /// The local queue is full: refuse at once.
+    QueueFull,
+    /// The log takes no such record: a retry would not help.
+    Refused,
+    /// The producer cannot go on.
+    Fatal,
+    /// Not known to be durable, it may still be written: ask the sender for a retry. A code that we do not know is
+    /// here too: the safe side.
+    Unknown,
+}
+
+/// Sorts why a record of an idempotent producer was not stored.
+pub fn classify_delivery(error: &KafkaError) -> Undelivered {
+    use RDKafkaErrorCode as Code;
+    match error.rdkafka_error_code() {
+        Some(Code::QueueFull) => Undelivered::QueueFull,
+        Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::InvalidRecord) => {
+            Undelivered::Refused
+        }
+        Some(Code::Fatal) => Undelivered::Fatal,
+        Some(code) if is_fencing(code) => Undelivered::Fatal,
+        _ => Undelivered::Unknown,
+    }
+}
+
 /// Sorts `error` by what the client itself says of it, then by its code.
 ///
 /// Source: librdkafka's INTRODUCTION.md, "Transactional Producer", error handling: a transactional call's error is

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use rdkafka::ClientConfig;
 
 pub use context::{ClientFacts, log_line};
-pub use errors::{Class, classify};
+pub use errors::{Class, Undelivered, classify, classify_delivery};
 
 /// How to reach the brokers: plain data, the same for every client of the process.
 #[derive(Clone, PartialEq, Eq)]

@@ -9,7 +9,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::audit::origin_headers;
 use super::decoding::Decoders;
 use super::{clean, print};
 use crate::config::cli::{self, TailTopic};
@@ -18,6 +17,7 @@ use crate::kafka::reader::{Reader, Record, Step};
 use crate::kafka::{self, TopicNames};
 use crate::lifecycle::{Clock, Exit, Stop, stop_on_signals};
 use crate::model::{Event, Offset, Partition, Refresh, Timestamp};
+use crate::wire::headers;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -300,11 +300,11 @@ fn dead_letter(record: Record<'_>, payload: bool) -> (Value, String) {
         Some(String::from_utf8_lossy(value).into_owned())
     };
     let number = |name: &str| text(name).and_then(|text| text.parse::<i64>().ok());
-    let reason = text(origin_headers::REASON);
+    let reason = text(headers::REASON);
     let (topic, partition, offset) = (
-        text(origin_headers::TOPIC),
-        number(origin_headers::PARTITION),
-        number(origin_headers::OFFSET),
+        text(headers::ORIGIN_TOPIC),
+        number(headers::ORIGIN_PARTITION),
+        number(headers::ORIGIN_OFFSET),
     );
     let mut fields = json!({
         "reason": reason,

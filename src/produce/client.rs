@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::metrics::{Metrics, QueueFill};
 use super::{DeadLetter, Encoding, Error, Settings, Traceparent};
+use crate::kafka;
 use crate::lifecycle::Instant;
 use crate::model::{Event, Timestamp};
 
@@ -247,17 +248,7 @@ struct Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error => tracing::error!(facility, "producer: {message}"),
-            RDKafkaLogLevel::Warning => tracing::warn!(facility, "producer: {message}"),
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-                tracing::info!(facility, "producer: {message}")
-            }
-            RDKafkaLogLevel::Debug => tracing::debug!(facility, "producer: {message}"),
-        }
+        kafka::log_line(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

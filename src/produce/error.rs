@@ -1,6 +1,8 @@
 //! What can go wrong with a record on its way to the log, named for what the caller does about it.
 
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
+
+use crate::kafka::{Undelivered, classify_delivery};
 
 /// Why something was not stored, or may not have been.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,21 +38,11 @@ impl Error {
     /// Sorts what the client says.
     pub(super) fn of(error: &KafkaError) -> Self {
         let text = error.to_string().into();
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::QueueFull) => Self::Backpressure,
-            Some(
-                RDKafkaErrorCode::MessageSizeTooLarge
-                | RDKafkaErrorCode::InvalidMessageSize
-                | RDKafkaErrorCode::InvalidRecord,
-            ) => Self::Reject(text),
-            Some(
-                RDKafkaErrorCode::Fatal
-                | RDKafkaErrorCode::Fenced
-                | RDKafkaErrorCode::ProducerFenced
-                | RDKafkaErrorCode::InvalidProducerEpoch,
-            ) => Self::Fatal(text),
-            // A code we do not know asks for a retry: the safe side.
-            _ => Self::Unavailable(text),
+        match classify_delivery(error) {
+            Undelivered::QueueFull => Self::Backpressure,
+            Undelivered::Refused => Self::Reject(text),
+            Undelivered::Fatal => Self::Fatal(text),
+            Undelivered::Unknown => Self::Unavailable(text),
         }
     }
 }

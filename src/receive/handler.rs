@@ -29,6 +29,7 @@ use crate::lifecycle::{Clock, Instant};
 use crate::model::{Event, Kind, TenantId};
 use crate::produce::{self, DeadLetter, Handle, Traceparent};
 use crate::validate::{self, Delivery, Rejection, Validated};
+use crate::wire::headers::REASON;
 
 const SIGNATURE: &str = "x-front-signature";
 const TIMESTAMP: &str = "x-front-request-timestamp";
@@ -296,7 +297,7 @@ impl Edge {
         }
         let letter = DeadLetter {
             headers: vec![
-                ("frontstream-reason", rejection.reason().to_owned()),
+                (REASON, rejection.reason().to_owned()),
                 ("frontstream-detail", rejection.to_string()),
                 ("frontstream-source", delivery.source.to_string()),
                 ("frontstream-tenant", tenant.to_string()),

@@ -6,10 +6,26 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use crate::model::{Event, Priority, Refresh, TenantId, Timestamp};
+use crate::model::{Event, Priority, Refresh, Run, TenantId, Timestamp};
 
 /// Media type of every value of ours, whichever the framing.
 pub const CONTENT_TYPE: &str = "application/avro";
+
+/// Of a dead letter: why it was set aside.
+pub const REASON: &str = "frontstream-reason";
+/// Of a dead letter that was a record: the topic it was read from.
+pub const ORIGIN_TOPIC: &str = "frontstream-origin-topic";
+/// Of a dead letter that was a record: the partition it was read from.
+pub const ORIGIN_PARTITION: &str = "frontstream-origin-partition";
+/// Of a dead letter that was a record: the offset it was read from.
+pub const ORIGIN_OFFSET: &str = "frontstream-origin-offset";
+/// Of a dead letter that was a record: the run that set it aside, so that a replay is told from a fault.
+pub const ORIGIN_RUN: &str = "frontstream-origin-run";
+
+/// Writes a run as [`ORIGIN_RUN`] has it: when it began in milliseconds, a hyphen, its first offset.
+pub fn run_text(run: Run) -> String {
+    format!("{}-{}", run.started_at.as_millis(), run.start)
+}
 
 const ID: &str = "ce_id";
 const TYPE: &str = "ce_type";

@@ -22,21 +22,6 @@ use crate::config::{DedupeSettings, RegistrySettings, Settings};
 use crate::kafka::{self, TopicNames};
 use crate::lifecycle::Exit;
 
-/// Headers of a dead letter that say where its record stood; the receiver's own dead letters have only a reason.
-pub(crate) mod origin_headers {
-    /// The topic.
-    pub(crate) const TOPIC: &str = "frontstream-origin-topic";
-    /// The partition, decimal.
-    pub(crate) const PARTITION: &str = "frontstream-origin-partition";
-    /// The offset, decimal.
-    pub(crate) const OFFSET: &str = "frontstream-origin-offset";
-    /// The run that set it aside, so that a replay is told from a fault: when the run began in milliseconds, a hyphen,
-    /// and its first offset. Optional.
-    pub(crate) const RUN: &str = "frontstream-origin-run";
-    /// Why it was set aside.
-    pub(crate) const REASON: &str = "frontstream-reason";
-}
-
 /// What to audit.
 #[derive(Clone, Debug)]
 pub struct Plan {

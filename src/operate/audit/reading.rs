@@ -8,12 +8,12 @@ use anyhow::{Context as _, bail};
 use super::index::{Bounds, Index, IndexBuilder};
 use super::proof::{Committed, DeadLetters, Found, Proof, RunKey};
 use super::report::{PartitionReport, Report};
-use super::{Plan, index::DedupeRule, origin_headers};
+use super::{Plan, index::DedupeRule};
 use crate::kafka::reader::{self, CommittedOffset, Reader, Record};
 use crate::lifecycle::Instant;
 use crate::model::{Offset, Partition, Timestamp};
 use crate::operate::decoding::Decoders;
-use crate::wire::checkpoint_v1;
+use crate::wire::{checkpoint_v1, headers};
 
 /// How long the group may go on committing before we take a checkpoint that is a little older than the refreshes.
 const QUIET_MOMENT: Duration = Duration::from_secs(3);
@@ -276,15 +276,15 @@ fn origin(events: &str, record: Record<'_>) -> Option<(Partition, Offset, Option
             .header(name)
             .and_then(|bytes| std::str::from_utf8(bytes).ok())
     };
-    if text(origin_headers::TOPIC)? != events {
+    if text(headers::ORIGIN_TOPIC)? != events {
         return None;
     }
-    let partition = text(origin_headers::PARTITION)?
+    let partition = text(headers::ORIGIN_PARTITION)?
         .parse()
         .ok()
         .and_then(Partition::new)?;
-    let offset = text(origin_headers::OFFSET)?.parse().ok().and_then(Offset::new)?;
-    let run = text(origin_headers::RUN).and_then(|text| {
+    let offset = text(headers::ORIGIN_OFFSET)?.parse().ok().and_then(Offset::new)?;
+    let run = text(headers::ORIGIN_RUN).and_then(|text| {
         let (started_at, start) = text.rsplit_once('-')?;
         Some(RunKey {
             started_at: Timestamp::from_millis(started_at.parse().ok()?),

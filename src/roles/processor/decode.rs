@@ -9,7 +9,7 @@ use crate::coalesce::{Content, Record};
 use crate::consume;
 use crate::emit::DeadLetter;
 use crate::lifecycle::{Instant, Stop};
-use crate::model::{Offset, Timestamp};
+use crate::model::{Offset, Run, Timestamp};
 use crate::registry;
 use crate::wire::{self, DecodeError, EventDecoder, SchemaId};
 
@@ -83,12 +83,13 @@ impl Decoder {
     pub(super) fn decode<'a>(
         &self,
         record: &'a consume::Record<'_>,
+        run: Run,
         now: Timestamp,
         stop: &Stop,
     ) -> Result<(Decoded<'a>, Option<DeadLetter>), Error> {
         let (content, letter) = match self.content(record, stop)? {
             Ok(content) => (Some(content), None),
-            Err(reason) => (None, Some(dead_letter(record, reason))),
+            Err(reason) => (None, Some(dead_letter(record, run, reason))),
         };
         Ok((
             Decoded {
@@ -158,10 +159,11 @@ impl Decoder {
     }
 }
 
-fn dead_letter(record: &consume::Record<'_>, reason: String) -> DeadLetter {
+fn dead_letter(record: &consume::Record<'_>, run: Run, reason: String) -> DeadLetter {
     DeadLetter {
         partition: record.partition(),
         offset: record.offset(),
+        run,
         key: record.key().map(<[u8]>::to_vec),
         value: record.value().map(<[u8]>::to_vec),
         reason,

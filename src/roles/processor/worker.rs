@@ -161,9 +161,10 @@ impl Worker {
                 continue;
             };
             owned.before_feeding();
+            let run = owned.coalescer.run();
             let mut decoded = Vec::with_capacity(records.len());
             for record in records {
-                let (record, letter) = self.decoder.decode(record, now, &self.stop)?;
+                let (record, letter) = self.decoder.decode(record, run, now, &self.stop)?;
                 decoded.push(record);
                 if let Some(letter) = letter {
                     owned.hold(letter);
