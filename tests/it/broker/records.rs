@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use frontstream::lifecycle::{Clock, Instant};
 use frontstream::model::{Refresh, Timestamp};
-use frontstream::wire::RefreshDecoder;
+use frontstream::wire::{DecodeError, RefreshDecoder, refresh_v1};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
@@ -74,7 +74,7 @@ impl Reader {
         if let Some(message) = self.client.poll(wait) {
             let message = message.expect("the reader reads");
             let value = message.payload().expect("a refresh has a value");
-            let refresh = self.decoder.refresh(value).expect("a refresh of ours");
+            let refresh = decode(&mut self.decoder, value);
             assert_eq!(message.key(), Some(refresh.conversation.as_str().as_bytes()));
             assert_eq!(
                 message.partition(),
@@ -91,6 +91,17 @@ impl Reader {
     /// Returns how many events are counted in all that was seen.
     pub(super) fn events(&self) -> u64 {
         events_of(&self.refreshes)
+    }
+}
+
+/// Decodes either framing; the registry's id is that of our only version.
+fn decode(decoder: &mut RefreshDecoder, value: &[u8]) -> Refresh {
+    match decoder.refresh(value) {
+        Err(DecodeError::UnknownSchema(id)) => {
+            decoder.learn(id, refresh_v1::SCHEMA).expect("our own schema");
+            decoder.refresh(value).expect("a refresh of ours")
+        }
+        decoded => decoded.expect("a refresh of ours"),
     }
 }
 

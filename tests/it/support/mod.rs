@@ -3,6 +3,7 @@
 mod kafka;
 mod planted;
 pub(crate) mod process;
+pub(crate) mod registry;
 
 use std::process::{Command, Stdio};
 
