@@ -23,6 +23,12 @@ use crate::wire::{Encoding, checkpoint_v1, headers, refresh_v1};
 /// Source: design section 7. `flush` waits a whole poll of 100 ms; a loop of 1 ms polls costs 9 ms a transaction.
 const DELIVERY_POLL: Duration = Duration::from_millis(1);
 
+/// The largest that librdkafka can be told: what fits is the topics' affair.
+///
+/// A dead letter is as large as the record that it was, and that is up to another topic and another process's settings.
+/// One that the client refused by itself would stop its partition for good.
+const RECORD_BYTES_MAX: &str = "1000000000";
+
 /// What a transactional producer needs to know.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -165,6 +171,7 @@ impl Emitter {
             .set("acks", "all")
             // A transaction is one burst that is complete when it is handed over: nothing to linger for.
             .set("linger.ms", "0")
+            .set("message.max.bytes", RECORD_BYTES_MAX)
             .set("statistics.interval.ms", "1000");
         let context = Context {
             failed: Mutex::default(),
