@@ -205,10 +205,10 @@ fn url_of(settings: &Settings, args: &cli::Send) -> anyhow::Result<String> {
         url = format!("{}{PATH}", url.trim_end_matches('/'));
     }
     if let Some(tenant) = &args.tenant {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
         if tenant.is_empty() || !tenant.chars().all(plain) {
             return Err(anyhow::anyhow!(
-                "--tenant is a path segment: letters, digits, '-', '.', '_' and '~'"
+                "--tenant is a path segment: letters, digits, '-', '.' and '_'"
             )
             .context(Exit::Usage));
         }
