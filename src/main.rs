@@ -32,8 +32,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Processor => host(start(&global, Purpose::Processor)?, Role::Processor),
         Command::Dev(args) => {
             let settings = start(&global, Purpose::Dev)?;
-            let runtime = tokio::runtime::Runtime::new()?;
-            runtime.block_on(roles::dev::run(settings, &args, global.json))
+            to_its_end(roles::dev::run(settings, &args, global.json))
         }
         Command::Send(args) => operate::send::run(&start(&global, Purpose::Send)?, &args, global.json),
         Command::Tail(args) => operate::tail::run(&start(&global, Purpose::Tool)?, &args, global.json),
@@ -48,11 +47,20 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     }
 }
 
-/// Runs a role on a runtime of its own.
+/// Runs a role.
 fn host(settings: Settings, role: Role) -> anyhow::Result<Exit> {
-    let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(roles::host::host(settings, role))?;
+    to_its_end(roles::host::host(settings, role))?;
     Ok(Exit::Done)
+}
+
+/// Runs `work` on a runtime of its own, and leaves behind whatever blocks at its end.
+fn to_its_end<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let ended = runtime.block_on(work);
+    // Dropped, it would wait for every blocking call, such as a question to brokers that do not answer or a worker
+    // that outstayed its drain, with nobody left to hear a second signal.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Reads the settings and starts logging: what every role and command begins with.
