@@ -30,7 +30,8 @@ use crate::lifecycle::Stop;
 /// so that it is they who close one and never send into a closed one.
 const IDLE_MAX: Duration = Duration::from_secs(75);
 
-/// The largest head, and the largest piece of a body that is read at once.
+/// From here on a head is read no further: one of twice this is refused for certain. Also the largest piece of a body
+/// that is read at once.
 const READ_BUFFER_BYTES_MAX: usize = 64 * 1_024;
 
 /// How long accepting pauses when the process is out of file descriptors: no event tells when there is one.

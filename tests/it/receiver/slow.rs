@@ -183,3 +183,20 @@ async fn what_the_head_gives_away_is_refused_before_the_body() {
     }
     assert_eq!(log.take(), []);
 }
+
+#[tokio::test]
+async fn a_head_without_an_end_is_cut_off() {
+    let (edge, _log) = Edge::storing(support::settings()).await;
+    let mut stream = TcpStream::connect(edge.address).await.unwrap();
+    let filler = "x".repeat(2 * 64 * 1_024);
+    let head = head(&[("x-filler", &filler)]);
+    // The rest may meet a closed connection.
+    let _ = stream.write_all(head.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap();
+    assert!(
+        answer.is_empty() || answer.starts_with(b"HTTP/1.1 431 "),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+}
