@@ -295,6 +295,7 @@ fn consumer_config(settings: &roles::processor::Settings) -> rdkafka::ClientConf
         .set("auto.offset.reset", "earliest")
         .set("enable.partition.eof", "true")
         .set("queued.max.messages.kbytes", "16384")
+        .set("fetch.queue.backoff.ms", "5")
         .set("fetch.wait.max.ms", "100")
         .set("fetch.error.backoff.ms", "50")
         .set("partition.assignment.strategy", "cooperative-sticky");
