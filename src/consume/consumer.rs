@@ -488,6 +488,8 @@ fn client_config(connection: &kafka::Settings, settings: &Settings) -> rdkafka::
         .set("statistics.interval.ms", "1000")
         // What is read ahead is memory: 16 MiB a worker holds some 8,000 events of 2 KB, 30 ms of work.
         .set("queued.max.messages.kbytes", "16384")
+        // Once that much is read ahead, a partition is not asked again for this long; the default is a whole second.
+        .set("fetch.queue.backoff.ms", "5")
         .set("fetch.wait.max.ms", "100")
         .set("fetch.error.backoff.ms", "50");
     match settings.protocol {
