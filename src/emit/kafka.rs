@@ -7,7 +7,7 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::statistics::Statistics;
 use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
@@ -22,6 +22,9 @@ use crate::wire::{Encoding, checkpoint_v1, headers, refresh_v1};
 ///
 /// Source: design section 7. `flush` waits a whole poll of 100 ms; a loop of 1 ms polls costs 9 ms a transaction.
 const DELIVERY_POLL: Duration = Duration::from_millis(1);
+
+/// How long one call of the abort waits before delivery reports are served again.
+const ABORT_SLICE: Duration = Duration::from_millis(50);
 
 /// Why a record is among the dead letters.
 pub const REASON_HEADER: &str = "frontstream-reason";
@@ -172,6 +175,9 @@ impl Emitter {
             .set("acks", "all")
             // A transaction is one burst that is complete when it is handed over: nothing to linger for.
             .set("linger.ms", "0")
+            // The brokers decide how large a record may be. A smaller limit here would refuse the dead letter of a
+            // large record at each try, and hold up its partition for ever.
+            .set("message.max.bytes", "1000000000")
             .set("statistics.interval.ms", "1000");
         let context = Context {
             failed: Mutex::default(),
@@ -290,12 +296,7 @@ impl Emitter {
                     .send_offsets_to_transaction(&self.offsets(transaction), group, timeout)
             }
             Action::Commit => self.client.commit_transaction(timeout),
-            Action::Abort => {
-                // Delivery reports are events here, and librdkafka's abort waits for them without serving them.
-                self.client.purge(PurgeConfig::default().queue().inflight());
-                self.await_no_record_in_flight(timeout)?;
-                self.client.abort_transaction(timeout)
-            }
+            Action::Abort => self.abort(timeout),
             Action::Done | Action::Rewind | Action::Exit(_) => Ok(()),
         }
     }
@@ -394,6 +395,24 @@ impl Emitter {
         {
             Some(error) => Err(error),
             None => Ok(()),
+        }
+    }
+
+    /// Aborts, serving the delivery reports in between: they are events here, and librdkafka's abort waits for them
+    /// without serving them.
+    ///
+    /// What is queued is librdkafka's to purge, for only its own purge keeps the sequence numbers whole; what is in
+    /// flight is waited for. Purged, it could arrive when the next transaction of the same epoch is open, and be
+    /// committed with that one.
+    fn abort(&self, timeout: Duration) -> Result<(), KafkaError> {
+        let began = Instant::now();
+        loop {
+            match self.client.abort_transaction(ABORT_SLICE) {
+                Err(error) if kafka::classify(&error) == Class::Retriable && began.elapsed() < timeout => {
+                    self.client.poll(DELIVERY_POLL);
+                }
+                aborted => return aborted,
+            }
         }
     }
 
