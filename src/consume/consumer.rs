@@ -71,6 +71,15 @@ pub enum Error {
         /// What the client said.
         source: KafkaError,
     },
+    /// The position is no longer in the log, and librdkafka reads no further from it: [`Consumer::unsubscribe`], and
+    /// take the partition over anew.
+    #[error("could not {attempt}: the position is not in the log any more")]
+    Rejoin {
+        /// What was attempted.
+        attempt: &'static str,
+        /// What the client said.
+        source: KafkaError,
+    },
     /// Another process has our group instance id: this one ends.
     #[error("could not {attempt}: another process has this group instance id")]
     Fenced {
@@ -93,7 +102,8 @@ impl Error {
     fn new(attempt: &'static str, source: KafkaError) -> Self {
         match kafka::classify(&source) {
             Class::Retriable => Self::Retry { attempt, source },
-            Class::Abortable | Class::OutOfRange => Self::Rewind { attempt, source },
+            Class::Abortable => Self::Rewind { attempt, source },
+            Class::OutOfRange => Self::Rejoin { attempt, source },
             Class::Fenced => Self::Fenced { attempt, source },
             Class::Fatal => Self::Fatal { attempt, source },
         }
@@ -255,14 +265,34 @@ impl Consumer {
         let attempt = "set up the consumer";
         let client = BaseConsumer::from_config_and_context(&client_config(connection, settings), context)
             .map_err(|source| Error::new(attempt, source))?;
-        client
-            .subscribe(&[&settings.topic])
-            .map_err(|source| Error::new("subscribe", source))?;
-        Ok(Self {
+        let consumer = Self {
             client,
             topic: settings.topic.clone(),
             next: RefCell::default(),
-        })
+        };
+        consumer.subscribe()?;
+        Ok(consumer)
+    }
+
+    /// Asks for partitions; after [`Consumer::unsubscribe`], once the last of them is given back.
+    ///
+    /// # Errors
+    ///
+    /// The client cannot go on.
+    pub fn subscribe(&self) -> Result<(), Error> {
+        self.client
+            .subscribe(&[&self.topic])
+            .map_err(|source| Error::new("subscribe", source))
+    }
+
+    /// Wants no partitions for now: all of them come up as [`Input::Revoked`] or [`Input::Lost`].
+    ///
+    /// It is the way out of [`Error::Rejoin`]. With `auto.offset.reset=error` librdkafka stops the fetcher of a partition
+    /// whose position is gone (`rd_kafka_offset_reset` in `rdkafka_offset.c`), and a seek is refused from there on;
+    /// only a new assignment starts it again. Taking the one partition away and adding it would be taken for the
+    /// answer to a rebalance that is queued.
+    pub fn unsubscribe(&self) {
+        self.client.unsubscribe();
     }
 
     /// Waits up to `wait` for something to happen and takes all records that are ready.

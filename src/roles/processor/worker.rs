@@ -25,6 +25,10 @@ const WAIT_MAX: Duration = Duration::from_millis(100);
 /// and lets its orchestrator start it afresh.
 const FAILURES_IN_A_ROW_MAX: u32 = 10;
 
+/// How often a seek may find a partition not being read, which passes right after an assignment, before it is
+/// taken over anew.
+const SEEKS_REFUSED_MAX: u32 = 3;
+
 /// The least memory that a partition's chunk gets, however many partitions share it.
 const CHUNK_BYTES_MIN: usize = 1 << 20;
 
@@ -80,6 +84,8 @@ pub(super) struct Worker {
 struct State {
     owned: BTreeMap<Partition, Owned>,
     joined: bool,
+    /// All partitions are being given back, to be taken over anew.
+    rejoining: bool,
     committed_at: Instant,
     position_committed_at: Instant,
     shown_at: Instant,
@@ -93,6 +99,7 @@ impl Worker {
         let mut state = State {
             owned: BTreeMap::new(),
             joined: false,
+            rejoining: false,
             committed_at: now,
             position_committed_at: now,
             shown_at: now,
@@ -133,6 +140,7 @@ impl Worker {
                 let partitions: Vec<_> = state.owned.keys().copied().collect();
                 self.rewind(state, &partitions)?;
             }
+            Input::Error(source @ consume::Error::Rejoin { .. }) => self.rejoin(state, &source),
             Input::Error(source @ (consume::Error::Fenced { .. } | consume::Error::Fatal { .. })) => {
                 return Err(Error::Consume {
                     worker: self.number,
@@ -327,6 +335,10 @@ impl Worker {
                         source,
                     });
                 }
+                Err(source @ consume::Error::Rejoin { .. }) if attempt >= SEEKS_REFUSED_MAX => {
+                    self.rejoin(state, &source);
+                    break;
+                }
                 Err(source) if attempt >= FAILURES_IN_A_ROW_MAX => {
                     return Err(Error::Consume {
                         worker: self.number,
@@ -345,6 +357,22 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Gives all partitions back and takes them over anew: the only way to read on where a position was not in the log
+    /// any more. Which range was lost is said when the partition is restored.
+    fn rejoin(&self, state: &mut State, source: &consume::Error) {
+        if state.rejoining {
+            return;
+        }
+        tracing::warn!(
+            worker = self.number,
+            error = source as &dyn std::error::Error,
+            "gives its partitions back, to take them over anew"
+        );
+        (state.rejoining, state.joined) = (true, false);
+        self.metrics.rewinds.inc();
+        self.consumer.unsubscribe();
     }
 
     /// Builds the coalescers of `partitions` from what is committed; returns where to read each from.
@@ -467,12 +495,16 @@ impl Worker {
             .inc_by(partitions.len() as u64);
         let numbers: Vec<_> = partitions.iter().map(|partition| partition.number()).collect();
         tracing::info!(worker = self.number, partitions = ?numbers, how, "partitions given back");
-        self.consumer
-            .release(partitions)
-            .map_err(|source| Error::Consume {
-                worker: self.number,
-                source,
-            })
+        let mut released = self.consumer.release(partitions);
+        // Not before the last is gone: librdkafka would forget an `unsubscribe` that waits for a rebalance to end.
+        if state.rejoining && state.owned.is_empty() {
+            state.rejoining = false;
+            released = released.and_then(|()| self.consumer.subscribe());
+        }
+        released.map_err(|source| Error::Consume {
+            worker: self.number,
+            source,
+        })
     }
 
     /// Closes every window and commits: the clean end of the work.
@@ -504,6 +536,7 @@ impl Worker {
     /// Leaves the group, so that others take over at once (a static member's place is kept for its return).
     fn leave(&self, state: &mut State) -> Result<(), Error> {
         let began = Instant::now();
+        state.rejoining = false;
         self.consumer.close().map_err(|source| Error::Consume {
             worker: self.number,
             source,
