@@ -32,8 +32,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Processor => host(start(&global, Purpose::Processor)?, Role::Processor),
         Command::Dev(args) => {
             let settings = start(&global, Purpose::Dev)?;
-            let runtime = tokio::runtime::Runtime::new()?;
-            runtime.block_on(roles::dev::run(settings, &args, global.json))
+            run_to_end(roles::dev::run(settings, &args, global.json))
         }
         Command::Send(args) => operate::send::run(&start(&global, Purpose::Send)?, &args, global.json),
         Command::Tail(args) => operate::tail::run(&start(&global, Purpose::Tool)?, &args, global.json),
@@ -48,11 +47,19 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     }
 }
 
-/// Runs a role on a runtime of its own.
+/// Runs a role.
 fn host(settings: Settings, role: Role) -> anyhow::Result<Exit> {
-    let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(roles::host::host(settings, role))?;
+    run_to_end(roles::host::host(settings, role))?;
     Ok(Exit::Done)
+}
+
+/// Runs a future on a runtime of its own, and waits for nothing else: dropping the runtime would wait without limit for
+/// a worker that did not finish within the drain timeout.
+fn run_to_end<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let ended = runtime.block_on(future);
+    runtime.shutdown_background();
+    ended
 }
 
 /// Reads the settings and starts logging: what every role and command begins with.

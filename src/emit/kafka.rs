@@ -7,7 +7,7 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::statistics::Statistics;
 use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
@@ -25,6 +25,9 @@ use crate::wire::{Encoding, checkpoint_v1, headers, refresh_v1};
 /// librdkafka for what is left in whole milliseconds, so the last one is a busy loop. One of 1 ms is nothing else: it was
 /// nine tenths of the process's CPU at 2,000 events a second.
 const DELIVERY_PAUSE: Duration = Duration::from_micros(500);
+
+/// How long one call of the abort waits before delivery reports are served again.
+const ABORT_SLICE: Duration = Duration::from_millis(50);
 
 /// What a transactional producer needs to know.
 #[derive(Clone, Debug)]
@@ -168,6 +171,9 @@ impl Emitter {
             .set("acks", "all")
             // A transaction is one burst that is complete when it is handed over: nothing to linger for.
             .set("linger.ms", "0")
+            // The brokers decide how large a record may be. A smaller limit here would refuse the dead letter of a
+            // large record at each try, and hold up its partition for ever.
+            .set("message.max.bytes", "1000000000")
             .set("statistics.interval.ms", "1000");
         let context = Context {
             failed: Mutex::default(),
@@ -286,12 +292,7 @@ impl Emitter {
                     .send_offsets_to_transaction(&self.offsets(transaction), group, timeout)
             }
             Action::Commit => self.client.commit_transaction(timeout),
-            Action::Abort => {
-                // Delivery reports are events here, and librdkafka's abort waits for them without serving them.
-                self.client.purge(PurgeConfig::default().queue().inflight());
-                self.await_no_record_in_flight(timeout)?;
-                self.client.abort_transaction(timeout)
-            }
+            Action::Abort => self.abort(timeout),
             Action::Done | Action::Rewind | Action::Exit(_) => Ok(()),
         }
     }
@@ -395,6 +396,24 @@ impl Emitter {
         }
     }
 
+    /// Aborts, serving the delivery reports in between: they are events here, and librdkafka's abort waits for them
+    /// without serving them.
+    ///
+    /// What is queued is librdkafka's to purge, for only its own purge keeps the sequence numbers whole; what is in
+    /// flight is waited for. Purged, it could arrive when the next transaction of the same epoch is open, and be
+    /// committed with that one.
+    fn abort(&self, timeout: Duration) -> Result<(), KafkaError> {
+        let began = Instant::now();
+        loop {
+            match self.client.abort_transaction(ABORT_SLICE) {
+                Err(error) if kafka::classify(&error) == Class::Retriable && began.elapsed() < timeout => {
+                    while self.serve_delivery() {}
+                }
+                aborted => return aborted,
+            }
+        }
+    }
+
     fn await_no_record_in_flight(&self, timeout: Duration) -> Result<(), KafkaError> {
         let began = Instant::now();
         while self.client.in_flight_count() > 0 {
@@ -408,11 +427,16 @@ impl Emitter {
 
     /// Takes one delivery report, or sleeps a little when there is none.
     fn serve_deliveries(&self) {
-        let before = self.client.in_flight_count();
-        self.client.poll(Duration::ZERO);
-        if self.client.in_flight_count() == before {
+        if !self.serve_delivery() {
             std::thread::park_timeout(DELIVERY_PAUSE);
         }
+    }
+
+    /// Takes one delivery report; `false` when there is none.
+    fn serve_delivery(&self) -> bool {
+        let before = self.client.in_flight_count();
+        self.client.poll(Duration::ZERO);
+        self.client.in_flight_count() < before
     }
 
     fn offsets(&self, transaction: &Transaction) -> TopicPartitionList {
