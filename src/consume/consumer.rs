@@ -275,7 +275,8 @@ impl Consumer {
         }
         let mut records = Vec::new();
         let mut bytes = 0;
-        let mut wait = wait;
+        // Up to whole milliseconds: rdkafka asks librdkafka for no finer ones, and waits for the rest in a busy loop.
+        let mut wait = Duration::from_millis(wait.as_micros().div_ceil(1_000).try_into().unwrap_or(u64::MAX));
         while records.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
             match self.client.poll(wait) {
                 Some(Ok(message)) => {
@@ -488,6 +489,8 @@ fn client_config(connection: &kafka::Settings, settings: &Settings) -> rdkafka::
         .set("statistics.interval.ms", "1000")
         // What is read ahead is memory: 16 MiB a worker holds some 8,000 events of 2 KB, 30 ms of work.
         .set("queued.max.messages.kbytes", "16384")
+        // Once that much is read ahead, a partition is not asked again for this long; the default is a whole second.
+        .set("fetch.queue.backoff.ms", "5")
         .set("fetch.wait.max.ms", "100")
         .set("fetch.error.backoff.ms", "50");
     match settings.protocol {
