@@ -305,7 +305,8 @@ impl Consumer {
         }
         let mut records = Vec::new();
         let mut bytes = 0;
-        let mut wait = wait;
+        // Up to whole milliseconds: rdkafka asks librdkafka for no finer ones, and waits for the rest in a busy loop.
+        let mut wait = Duration::from_millis(wait.as_micros().div_ceil(1_000).try_into().unwrap_or(u64::MAX));
         while records.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
             match self.client.poll(wait) {
                 Some(Ok(message)) => {
