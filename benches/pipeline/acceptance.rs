@@ -25,10 +25,7 @@ struct Sent {
 struct Latency {
     p50: u64,
     p99: u64,
-<<<<<<< HEAD
-=======
     max: u64,
->>>>>>> refs/heads/bench
 }
 
 pub(crate) fn run(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
@@ -91,12 +88,8 @@ pub(crate) fn run(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
             vec![sent.latency_us.p99 as f64 / 1e3],
         )
         .note(format!(
-<<<<<<< HEAD
-            "as `frontstream send` sees it; receiver {:.0} %, processor {:.0} % of a core, {}",
-=======
             "as `frontstream send` sees it, slowest {:.0} ms; receiver {:.0} %, processor {:.0} % of a core, {}",
             sent.latency_us.max as f64 / 1e3,
->>>>>>> refs/heads/bench
             used.share(0),
             used.share(1),
             used.surroundings()

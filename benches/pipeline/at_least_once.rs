@@ -227,11 +227,7 @@ fn poll(
 ) -> anyhow::Result<(Vec<BorrowedMessage<'_>>, Option<i32>)> {
     let mut records = Vec::new();
     let mut bytes = 0;
-<<<<<<< HEAD
-    let mut wait = wait;
-=======
     let mut wait = Duration::from_millis(u64::try_from(wait.as_micros().div_ceil(1_000))?);
->>>>>>> refs/heads/bench
     while records.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
         match consumer.poll(wait) {
             Some(Ok(message)) => {

@@ -161,12 +161,8 @@ async fn one_after_another(
         };
         answers.answered(answer.status);
         answers.latencies.push(sent.elapsed().as_secs_f64() * 1e3);
-<<<<<<< HEAD
-        if answer.closes && n + 1 < prepared.ends.len() {
-=======
         // Behind a body that was refused unread the connection is of no more use, whether or not the answer says so.
         if (answer.closes || answer.status == 413) && n + 1 < prepared.ends.len() {
->>>>>>> refs/heads/bench
             stream = connect(address).await?;
         }
     }
