@@ -330,31 +330,11 @@ impl Worker {
             let positions = self.restore(state, partitions)?;
             match self.consumer.rewind(&positions) {
                 Ok(()) => break,
-                Err(source @ (consume::Error::Fenced { .. } | consume::Error::Fatal { .. })) => {
-                    return Err(Error::Consume {
-                        worker: self.number,
-                        source,
-                    });
-                }
                 Err(source @ consume::Error::Rejoin { .. }) if attempt >= SEEKS_REFUSED_MAX => {
                     self.rejoin(state, &source);
                     break;
                 }
-                Err(source) if attempt >= FAILURES_IN_A_ROW_MAX => {
-                    return Err(Error::Consume {
-                        worker: self.number,
-                        source,
-                    });
-                }
-                Err(source) => {
-                    tracing::warn!(
-                        worker = self.number,
-                        attempt,
-                        error = &source as &dyn std::error::Error,
-                        "could not rewind"
-                    );
-                    self.pause(attempt);
-                }
+                Err(source) => self.endure(source, attempt)?,
             }
         }
         Ok(())
@@ -433,30 +413,28 @@ impl Worker {
         loop {
             match self.consumer.committed(partitions) {
                 Ok(committed) => return Ok(committed),
-                Err(source @ (consume::Error::Fenced { .. } | consume::Error::Fatal { .. })) => {
-                    return Err(Error::Consume {
-                        worker: self.number,
-                        source,
-                    });
-                }
-                Err(source) if attempt >= FAILURES_IN_A_ROW_MAX => {
-                    return Err(Error::Consume {
-                        worker: self.number,
-                        source,
-                    });
-                }
-                Err(source) => {
-                    tracing::warn!(
-                        worker = self.number,
-                        attempt,
-                        error = &source as &dyn std::error::Error,
-                        "asks again"
-                    );
-                    self.pause(attempt);
-                    attempt += 1;
-                }
+                Err(source) => self.endure(source, attempt)?,
             }
+            attempt += 1;
         }
+    }
+
+    /// Waits before the next try, or gives up: at once where no try can help, else after the last.
+    fn endure(&self, source: consume::Error, attempt: u32) -> Result<(), Error> {
+        let hopeless = matches!(
+            source,
+            consume::Error::Fenced { .. } | consume::Error::Fatal { .. }
+        );
+        if hopeless || attempt >= FAILURES_IN_A_ROW_MAX {
+            return Err(Error::Consume {
+                worker: self.number,
+                source,
+            });
+        }
+        let error = &source as &dyn std::error::Error;
+        tracing::warn!(worker = self.number, attempt, error, "the consumer tries again");
+        self.pause(attempt);
+        Ok(())
     }
 
     /// Commits what is there while the generation still allows it, then gives the partitions back.
