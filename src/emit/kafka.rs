@@ -29,6 +29,12 @@ const DELIVERY_PAUSE: Duration = Duration::from_micros(500);
 /// How long one call of the abort waits before delivery reports are served again.
 const ABORT_SLICE: Duration = Duration::from_millis(50);
 
+/// The largest that librdkafka can be told: what fits is the topics' affair.
+///
+/// A dead letter is as large as the record that it was, and that is up to another topic and another process's settings.
+/// One that the client refused by itself would stop its partition for good.
+const RECORD_BYTES_MAX: &str = "1000000000";
+
 /// What a transactional producer needs to know.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -171,9 +177,13 @@ impl Emitter {
             .set("acks", "all")
             // A transaction is one burst that is complete when it is handed over: nothing to linger for.
             .set("linger.ms", "0")
+<<<<<<< HEAD
             // The brokers decide how large a record may be. A smaller limit here would refuse the dead letter of a
             // large record at each try, and hold up its partition for ever.
             .set("message.max.bytes", "1000000000")
+=======
+            .set("message.max.bytes", RECORD_BYTES_MAX)
+>>>>>>> refs/heads/review2
             .set("statistics.interval.ms", "1000");
         let context = Context {
             failed: Mutex::default(),

@@ -70,7 +70,7 @@ pub struct Event {
     pub emitted_at: Timestamp,
     /// When our receiver took it in (received time).
     pub received_at: Timestamp,
-    /// The request's body, byte for byte; `None` when only ids are retained.
+    /// The request's body, byte for byte; `None` when only ids are retained, and in later events of a very large merge.
     pub payload: Option<bytes::Bytes>,
 }
 

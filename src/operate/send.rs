@@ -205,12 +205,12 @@ fn url_of(settings: &Settings, args: &cli::Send) -> anyhow::Result<String> {
         url = format!("{}{PATH}", url.trim_end_matches('/'));
     }
     if let Some(tenant) = &args.tenant {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
         if tenant.is_empty() || !tenant.chars().all(plain) {
-            return Err(anyhow::anyhow!(
-                "--tenant is a path segment: letters, digits, '-', '.', '_' and '~'"
-            )
-            .context(Exit::Usage));
+            return Err(
+                anyhow::anyhow!("--tenant is a path segment: letters, digits, '-', '.' and '_'")
+                    .context(Exit::Usage),
+            );
         }
         url = format!("{}/{tenant}", url.trim_end_matches('/'));
     }

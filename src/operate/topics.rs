@@ -18,11 +18,13 @@ const ROOM_BYTES: usize = 64 * 1024;
 /// Returns the three topics as the settings want them.
 pub fn wanted(settings: &Settings) -> Vec<Wanted> {
     let topics = &settings.topics;
-    let with_body = Some(settings.receiver.body_bytes_max + ROOM_BYTES);
+    let event = settings.receiver.body_bytes_max + ROOM_BYTES;
+    // A dead letter may be the largest record of the event topic, with headers that say why and from where.
+    let letter = event + ROOM_BYTES;
     let each = [
-        (&topics.names.events, topics.events, with_body),
+        (&topics.names.events, topics.events, Some(event)),
         (&topics.names.refresh, topics.refresh, None),
-        (&topics.names.dead_letters, topics.dead_letters, with_body),
+        (&topics.names.dead_letters, topics.dead_letters, Some(letter)),
     ];
     each.into_iter()
         .map(|(name, topic, record_bytes_max)| Wanted {

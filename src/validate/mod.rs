@@ -159,6 +159,7 @@ pub fn validate(body: &Bytes, delivery: &Delivery<'_>) -> Result<Validated, Reje
         delivery,
         events: Vec::with_capacity(1),
         unknown_types: Vec::new(),
+        copied: 0,
     };
     match delivery.source {
         Source::Webhook | Source::Rule | Source::Polling | Source::Unknown => {
@@ -244,9 +245,17 @@ struct Writer<'a> {
     delivery: &'a Delivery<'a>,
     events: Vec<Event>,
     unknown_types: Vec<Kind>,
+    /// The bytes of all copies so far.
+    copied: usize,
 }
 
 impl Writer<'_> {
+    /// How many bytes the copies of a body may have in all, the first one not counted.
+    ///
+    /// A merge of a thousand conversations in one body of 1 MiB would else be a thousand records of that size: more
+    /// than the producer's queue holds, so that no retry could ever store it, and a gigabyte to encode.
+    const COPIES_BYTES_MAX: usize = 4 * 1_024 * 1_024;
+
     fn write_relay(&mut self, text: &str, body: &Bytes) -> Result<(), Rejection> {
         let batch = match front_relay::parse(text)? {
             front_relay::Delivery::Single(relayed) => {
@@ -318,13 +327,25 @@ impl Writer<'_> {
         for conversation in merged.conversations {
             let conversation = required(conversation, ConversationId::new)?;
             if written.insert(conversation.clone()) {
+                let payload = match written.len() {
+                    1 => event.payload.clone(),
+                    _ => self.copy(event.payload.as_ref()),
+                };
                 self.push(Event {
                     conversation: Some(conversation),
+                    payload,
                     ..event.clone()
                 })?;
             }
         }
         Ok(())
+    }
+
+    /// Returns one more copy of a body, as long as there is room for it.
+    fn copy(&mut self, payload: Option<&Bytes>) -> Option<Bytes> {
+        let payload = payload.filter(|payload| self.copied + payload.len() <= Self::COPIES_BYTES_MAX)?;
+        self.copied += payload.len();
+        Some(payload.clone())
     }
 
     fn push(&mut self, event: Event) -> Result<(), Rejection> {

@@ -94,6 +94,46 @@ fn check(body: &Bytes, source: Source) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// A merge of `conversations`, `bytes` long.
+fn merge(conversations: usize, bytes: usize) -> Bytes {
+    let ids: Vec<String> = (0..conversations)
+        .map(|number| format!("\"cnv_{number}\""))
+        .collect();
+    let begin = format!(
+        r#"{{"id":"evt_1","type":"conversations_merged","target":{{"data":[{}]}},"rest":""#,
+        ids.join(",")
+    );
+    let rest = "x".repeat(bytes - begin.len() - 2);
+    format!("{begin}{rest}\"}}").into()
+}
+
+#[test]
+fn a_merge_costs_no_more_than_its_body_and_the_bound_on_copies() {
+    // The usual one: each of its events has the body.
+    let body = merge(4, Writer::COPIES_BYTES_MAX / 4);
+    let outcome = validate(&body, &delivery(Source::Rule)).unwrap();
+    let Validated::Events { events, .. } = outcome else {
+        panic!("no events: {outcome:?}");
+    };
+    assert_eq!(events.len(), 4);
+    assert!(events.iter().all(|event| event.payload.as_ref() == Some(&body)));
+
+    // Each a record of its own, the bodies of these would be 900 MB.
+    let body = merge(1_000, 900_000);
+    let outcome = validate(&body, &delivery(Source::Rule)).unwrap();
+    let Validated::Events { events, .. } = outcome else {
+        panic!("no events: {outcome:?}");
+    };
+    assert_eq!(events.len(), 1_000, "every conversation is there");
+    assert_eq!(events[0].payload.as_ref(), Some(&body));
+    let all: usize = events
+        .iter()
+        .filter_map(|event| event.payload.as_ref())
+        .map(Bytes::len)
+        .sum();
+    assert!(all <= body.len() + Writer::COPIES_BYTES_MAX, "{all}");
+}
+
 proptest! {
     #[test]
     fn any_bytes_have_an_outcome(body in prop::collection::vec(any::<u8>(), 0..200)) {

@@ -55,6 +55,18 @@ fn topics_are_created_once_and_what_differs_is_found() {
 }
 
 #[test]
+fn the_largest_record_of_the_event_topic_fits_into_a_dead_letter_with_its_origin() {
+    let settings = support::settings("127.0.0.1:9092", &["receiver.body_bytes_max=3MiB"]);
+    let [events, refresh, dead_letters] = &frontstream::operate::topics::wanted(&settings)[..] else {
+        panic!("three topics");
+    };
+    let event = events.record_bytes_max.unwrap();
+    assert!(event >= 3 * 1_024 * 1_024 + 32 * 1_024, "{event}");
+    assert!(dead_letters.record_bytes_max.unwrap() >= event + 32 * 1_024);
+    assert_eq!(refresh.record_bytes_max, None);
+}
+
+#[test]
 fn the_command_that_topics_check_names_mends_the_topic() {
     let Some(cluster) = support::kafka() else { return };
     let prefix = cluster.unique_prefix("mend");

@@ -100,6 +100,8 @@ fn what_cannot_be_sent_is_said() {
         (&["--secret", "old"], "no secret named old"),
         (&["/nowhere/at/all.json"], "/nowhere/at/all.json"),
         (&["--tenant", "a/b"], "path segment"),
+        // The receiver takes none of these either.
+        (&["--tenant", "a~b"], "path segment"),
     ] {
         let output = send(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

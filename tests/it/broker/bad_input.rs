@@ -1,6 +1,10 @@
 //! What operators get wrong: each time a clear answer, and nothing lost.
 
-use std::net::TcpListener;
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use frontstream::lifecycle::{Clock, Instant};
 
 use super::{PARTITIONS, processor_env};
 use crate::support::kafka;
@@ -103,34 +107,69 @@ fn a_port_in_use_names_the_setting() {
     assert!(log.contains("receiver.listen") && log.contains(&address), "{log}");
 }
 
+/// Takes connections and never answers: whoever asks it waits.
+fn silent_broker() -> (TcpListener, String) {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = silent.local_addr().expect("an address").to_string();
+    (silent, address)
+}
+
+#[test]
+fn a_stop_does_not_wait_for_brokers_that_do_not_answer() {
+    let (_silent, brokers) = silent_broker();
+    let mut process = Process::start(&["processor"], &vec![("FRONTSTREAM_KAFKA_BROKERS", brokers)]);
+    wait_until("it is up", || process.get("/healthz").is_some());
+    let began = Instant::now();
+    process.signal("INT");
+    let status = process.wait_end();
+    assert!(status.success(), "{status}: {}", process.log());
+    // One question to the brokers takes five seconds.
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}: {}",
+        began.elapsed(),
+        process.log()
+    );
+}
+
 /// The first Ctrl-C asks for a clean stop, the second ends the process whatever it is waiting for.
 #[test]
 fn ctrl_c_twice_ends_it_at_once() {
-    // It takes connections and never answers: whoever asks it waits.
-    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = silent.local_addr().expect("an address").to_string();
+    let (_silent, brokers) = silent_broker();
+    let address = free_address();
     let env: Env = vec![
-        ("FRONTSTREAM_KAFKA_BROKERS", address),
+        ("FRONTSTREAM_KAFKA_BROKERS", brokers),
+        ("FRONTSTREAM_RECEIVER_LISTEN", address.to_string()),
+        // The drain would wait for this as long as it may: more than seven seconds.
+        ("FRONTSTREAM_RECEIVER_BODY_TIMEOUT", "60s".to_owned()),
         (
             "FRONTSTREAM_RECEIVER_APPLICATION_SECRETS",
             "current=env:SECRET_OF_THE_TEST".to_owned(),
         ),
         ("SECRET_OF_THE_TEST", "s".repeat(32)),
     ];
-    let mut process = Process::start(&["processor"], &env);
-    wait_until("it is up", || process.get("/healthz").is_some());
-    process.signal("INT");
-    wait_until("it is stopping", || {
-        process.log().contains("SIGINT") || !process.is_running()
+    let mut process = Process::start(&["receiver"], &env);
+    let mut connection = None;
+    wait_until("it takes connections", || {
+        connection = TcpStream::connect(address).ok();
+        connection.is_some()
     });
-    if process.is_running() {
-        process.signal("INT");
-    }
-    let status = process.wait_end();
-    // Clean when the stop was quicker than the second signal.
-    assert!(
-        matches!(status.code(), Some(0 | 130)),
-        "{status}: {}",
-        process.log()
+    let mut connection = connection.expect("a connection");
+    let now = Clock::system().now().as_millis();
+    let signature = format!("{}=", "A".repeat(43));
+    // Well-formed, so that the body is waited for; it never comes.
+    let head = format!(
+        "POST /api/webhooks/front HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n\
+         x-front-request-timestamp: {now}\r\nx-front-signature: {signature}\r\n\r\n"
     );
+    connection.write_all(head.as_bytes()).expect("it reads");
+    wait_until("the request is under way", || {
+        process.metric("frontstream_receiver_requests_in_flight") == 1.0
+    });
+    process.signal("INT");
+    wait_until("it is stopping", || process.log().contains("SIGINT"));
+    assert!(process.is_running(), "{}", process.log());
+    process.signal("INT");
+    let status = process.wait_end();
+    assert_eq!(status.code(), Some(130), "{}", process.log());
 }

@@ -235,7 +235,10 @@ fn an_idle_partition_closes_its_last_window_in_time() {
     assert!(process.stop().success());
 }
 
-/// A record that cannot be decoded goes to the dead letters with its origin, and the stream goes on.
+/// More than librdkafka lets a producer send by default (1,000,000), and less than the broker's default for a topic.
+const LARGE: usize = 1_040_000;
+
+/// A record that cannot be decoded goes to the dead letters with its origin, however large, and the stream goes on.
 #[test]
 fn a_record_that_cannot_be_decoded_is_set_aside() {
     let Some(cluster) = kafka() else { return };
@@ -246,6 +249,7 @@ fn a_record_that_cannot_be_decoded_is_set_aside() {
     producer.event("cnv_before", Priority::High);
     producer.raw(Some("cnv_bad"), b"{\"not\": \"avro\"}", Some(2));
     producer.raw(None, b"", Some(2));
+    producer.raw(None, &vec![b'x'; LARGE], Some(2));
     producer.event("cnv_after", Priority::High);
     let stored = producer.finish();
     let process = Process::ready(&["processor"], &env);
@@ -256,11 +260,12 @@ fn a_record_that_cannot_be_decoded_is_set_aside() {
 
 fn check_dead_letters(cluster: &Cluster, topic: &str, env: &Env) {
     use rdkafka::message::{Headers as _, Message as _};
-    wait_until("both are set aside", || cluster.records(topic).len() >= 2);
+    wait_until("all are set aside", || cluster.records(topic).len() >= 3);
     let letters = cluster.records(topic);
-    assert_eq!(letters.len(), 2);
+    assert_eq!(letters.len(), 3);
     assert_eq!(letters[0].key(), Some(b"cnv_bad".as_slice()));
     assert_eq!(letters[0].payload(), Some(b"{\"not\": \"avro\"}".as_slice()));
+    assert_eq!(letters[2].payload().map(<[u8]>::len), Some(LARGE));
     for letter in &letters {
         let headers = letter.headers().expect("a dead letter has headers");
         let value = |name: &str| {

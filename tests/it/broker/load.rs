@@ -71,7 +71,9 @@ impl Producer {
         config
             .set("partitioner", "murmur2_random")
             .set("enable.idempotence", "true")
-            .set("linger.ms", "1");
+            .set("linger.ms", "1")
+            // The topic's limit counts, not the client's own, which is lower.
+            .set("message.max.bytes", "2000000");
         let client = BaseProducer::from_config_and_context(&config, Deliveries(Arc::clone(&delivered)));
         Self {
             client: client.expect("a producer"),

@@ -31,6 +31,7 @@ async fn only_the_path_and_the_method_of_the_webhook_are_there() {
         "/api/webhooks/front/",
         "/api/webhooks/front/a/b",
         "/api/webhooks/front/a%20b",
+        "/api/webhooks/front/a~b",
     ];
     for path in paths {
         let answer = edge.post_to(path, application(&body), body.clone()).await;
@@ -38,7 +39,7 @@ async fn only_the_path_and_the_method_of_the_webhook_are_there() {
     }
     assert_eq!(log.take(), []);
     assert_eq!(edge.answered("405", "method_not_allowed"), 10.0);
-    assert_eq!(edge.answered("404", "not_found"), 5.0);
+    assert_eq!(edge.answered("404", "not_found"), 6.0);
 }
 
 #[tokio::test]
