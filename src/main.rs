@@ -32,11 +32,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Processor => host(start(&global, Purpose::Processor)?, Role::Processor),
         Command::Dev(args) => {
             let settings = start(&global, Purpose::Dev)?;
-<<<<<<< HEAD
-            run_to_end(roles::dev::run(settings, &args, global.json))
-=======
             to_its_end(roles::dev::run(settings, &args, global.json))
->>>>>>> refs/heads/review2
         }
         Command::Send(args) => operate::send::run(&start(&global, Purpose::Send)?, &args, global.json),
         Command::Tail(args) => operate::tail::run(&start(&global, Purpose::Tool)?, &args, global.json),
@@ -53,17 +49,6 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
 
 /// Runs a role.
 fn host(settings: Settings, role: Role) -> anyhow::Result<Exit> {
-<<<<<<< HEAD
-    run_to_end(roles::host::host(settings, role))?;
-    Ok(Exit::Done)
-}
-
-/// Runs a future on a runtime of its own, and waits for nothing else: dropping the runtime would wait without limit for
-/// a worker that did not finish within the drain timeout.
-fn run_to_end<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Runtime::new()?;
-    let ended = runtime.block_on(future);
-=======
     to_its_end(roles::host::host(settings, role))?;
     Ok(Exit::Done)
 }
@@ -74,7 +59,6 @@ fn to_its_end<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
     let ended = runtime.block_on(work);
     // Dropped, it would wait for every blocking call, such as a question to brokers that do not answer or a worker
     // that outstayed its drain, with nobody left to hear a second signal.
->>>>>>> refs/heads/review2
     runtime.shutdown_background();
     ended
 }

@@ -177,13 +177,7 @@ impl Emitter {
             .set("acks", "all")
             // A transaction is one burst that is complete when it is handed over: nothing to linger for.
             .set("linger.ms", "0")
-<<<<<<< HEAD
-            // The brokers decide how large a record may be. A smaller limit here would refuse the dead letter of a
-            // large record at each try, and hold up its partition for ever.
-            .set("message.max.bytes", "1000000000")
-=======
             .set("message.max.bytes", RECORD_BYTES_MAX)
->>>>>>> refs/heads/review2
             .set("statistics.interval.ms", "1000");
         let context = Context {
             failed: Mutex::default(),
