@@ -71,6 +71,15 @@ pub enum Error {
         /// What the client said.
         source: KafkaError,
     },
+    /// The position is no longer in the log, and librdkafka reads no further from it: [`Consumer::unsubscribe`], and
+    /// take the partition over anew.
+    #[error("could not {attempt}: the position is not in the log any more")]
+    Rejoin {
+        /// What was attempted.
+        attempt: &'static str,
+        /// What the client said.
+        source: KafkaError,
+    },
     /// Another process has our group instance id: this one ends.
     #[error("could not {attempt}: another process has this group instance id")]
     Fenced {
@@ -93,7 +102,8 @@ impl Error {
     fn new(attempt: &'static str, source: KafkaError) -> Self {
         match kafka::classify(&source) {
             Class::Retriable => Self::Retry { attempt, source },
-            Class::Abortable | Class::OutOfRange => Self::Rewind { attempt, source },
+            Class::Abortable => Self::Rewind { attempt, source },
+            Class::OutOfRange => Self::Rejoin { attempt, source },
             Class::Fenced => Self::Fenced { attempt, source },
             Class::Fatal => Self::Fatal { attempt, source },
         }
@@ -255,14 +265,34 @@ impl Consumer {
         let attempt = "set up the consumer";
         let client = BaseConsumer::from_config_and_context(&client_config(connection, settings), context)
             .map_err(|source| Error::new(attempt, source))?;
-        client
-            .subscribe(&[&settings.topic])
-            .map_err(|source| Error::new("subscribe", source))?;
-        Ok(Self {
+        let consumer = Self {
             client,
             topic: settings.topic.clone(),
             next: RefCell::default(),
-        })
+        };
+        consumer.subscribe()?;
+        Ok(consumer)
+    }
+
+    /// Asks for partitions; after [`Consumer::unsubscribe`], once the last of them is given back.
+    ///
+    /// # Errors
+    ///
+    /// The client cannot go on.
+    pub fn subscribe(&self) -> Result<(), Error> {
+        self.client
+            .subscribe(&[&self.topic])
+            .map_err(|source| Error::new("subscribe", source))
+    }
+
+    /// Wants no partitions for now: all of them come up as [`Input::Revoked`] or [`Input::Lost`].
+    ///
+    /// It is the way out of [`Error::Rejoin`]. With `auto.offset.reset=error` librdkafka stops the fetcher of a partition
+    /// whose position is gone (`rd_kafka_offset_reset` in `rdkafka_offset.c`), and a seek is refused from there on;
+    /// only a new assignment starts it again. Taking the one partition away and adding it would be taken for the
+    /// answer to a rebalance that is queued.
+    pub fn unsubscribe(&self) {
+        self.client.unsubscribe();
     }
 
     /// Waits up to `wait` for something to happen and takes all records that are ready.
@@ -275,7 +305,8 @@ impl Consumer {
         }
         let mut records = Vec::new();
         let mut bytes = 0;
-        let mut wait = wait;
+        // Up to whole milliseconds: rdkafka asks librdkafka for no finer ones, and waits for the rest in a busy loop.
+        let mut wait = Duration::from_millis(wait.as_micros().div_ceil(1_000).try_into().unwrap_or(u64::MAX));
         while records.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
             match self.client.poll(wait) {
                 Some(Ok(message)) => {
@@ -398,9 +429,16 @@ impl Consumer {
         Ok(())
     }
 
-    /// Returns the group's metadata as of now: what makes a stale generation's commit be refused.
+    /// Returns the group's metadata as of now: what makes a stale generation's commit be refused. `None` for a member
+    /// that is out of the group: the metadata of one may name no generation, which a broker would not refuse.
     pub fn group_metadata(&self) -> Option<ConsumerGroupMetadata> {
-        self.client.group_metadata()
+        let metadata = self.client.group_metadata();
+        // Asked after: what is lost between the two questions is named by the metadata still.
+        if self.client.assignment_lost() {
+            None
+        } else {
+            metadata
+        }
     }
 
     /// Begins to leave the group; poll on, answering the last [`Input::Revoked`], until [`Consumer::is_closed`].
@@ -488,12 +526,14 @@ fn client_config(connection: &kafka::Settings, settings: &Settings) -> rdkafka::
         .set("statistics.interval.ms", "1000")
         // What is read ahead is memory: 16 MiB a worker holds some 8,000 events of 2 KB, 30 ms of work.
         .set("queued.max.messages.kbytes", "16384")
+        // Once that much is read ahead, a partition is not asked again for this long; the default is a whole second.
+        .set("fetch.queue.backoff.ms", "5")
         .set("fetch.wait.max.ms", "100")
         .set("fetch.error.backoff.ms", "50");
     match settings.protocol {
         GroupProtocol::Classic => config
             .set("group.protocol", "classic")
-            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("partition.assignment.strategy", assignor(settings))
             .set(
                 "session.timeout.ms",
                 settings.session_timeout.as_millis().to_string(),
@@ -508,6 +548,21 @@ fn client_config(connection: &kafka::Settings, settings: &Settings) -> rdkafka::
         config.set("group.instance.id", instance_id);
     }
     config
+}
+
+/// Chooses how the members of a classic group share the partitions.
+///
+/// Dynamic members keep what they have across a rebalance. Static ones give everything back before each: librdkafka
+/// 2.12 does not look at the session timeout while it rejoins, and a static member that was removed in the meantime is
+/// let in again without a word (a dynamic one is asked to join with a new id, which counts as lost). Were it to keep its
+/// partitions, two members would hold them in a valid generation. A static member's restart causes no rebalance, so it
+/// costs little.
+fn assignor(settings: &Settings) -> &'static str {
+    if settings.instance_id.is_some() {
+        "range"
+    } else {
+        "cooperative-sticky"
+    }
 }
 
 #[expect(clippy::missing_fields_in_debug, reason = "the client has no readable form")]

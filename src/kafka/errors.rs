@@ -9,7 +9,8 @@ pub enum Class {
     Retriable,
     /// The transaction cannot be committed: abort it and rewind to the committed offsets.
     Abortable,
-    /// The position read from is no longer in the log: ask for the committed offsets again.
+    /// The position read from is no longer in the log, or the partition is not being read for that reason: it must be
+    /// taken over anew from the committed offset.
     OutOfRange,
     /// Another process owns our identity: this one must end.
     Fenced,
@@ -98,7 +99,8 @@ fn classify_code(code: RDKafkaErrorCode) -> Class {
     use RDKafkaErrorCode as Code;
     match code {
         code if is_fencing(code) => Class::Fenced,
-        Code::AutoOffsetReset | Code::OffsetOutOfRange => Class::OutOfRange,
+        // `State` is what a seek says of a partition whose position was out of range.
+        Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::State => Class::OutOfRange,
         Code::IllegalGeneration
         | Code::UnknownMemberId
         | Code::RebalanceInProgress
@@ -140,6 +142,10 @@ mod tests {
             ),
             (
                 KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset),
+                Class::OutOfRange,
+            ),
+            (
+                KafkaError::OffsetFetch(RDKafkaErrorCode::State),
                 Class::OutOfRange,
             ),
             (

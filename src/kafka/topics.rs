@@ -94,7 +94,7 @@ pub enum Error {
     Unfit(String),
 }
 
-/// What [`create`] did with a topic.
+/// What [`Admin::create`] did with a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {

@@ -150,7 +150,7 @@ impl Handle {
     /// Nothing is written when the subject has the schema already. Safe to call from many processes at once.
     ///
     /// # Errors
-    /// [`Error`]; after `Unreachable`, call again.
+    /// [`enum@Error`]; after `Unreachable`, call again.
     pub async fn ensure(&self, subject: &str, schema: &str) -> Result<SchemaId, Error> {
         let id = match self.find(subject, schema).await? {
             Found::Schema(id) => id,
@@ -194,7 +194,7 @@ impl Handle {
     /// Returns the compatibility set for a subject; `None` when there is none of its own.
     ///
     /// # Errors
-    /// [`Error`], as for every request.
+    /// [`enum@Error`], as for every request.
     pub async fn compatibility(&self, subject: &str) -> Result<Option<String>, Error> {
         let request = self.0.http.get(self.config_url(subject));
         match answer::of_config(request.send().await).await {

@@ -28,7 +28,7 @@ pub enum Role {
 ///
 /// # Errors
 ///
-/// A port is taken, or the role failed; [`Exit`] is in the chain where it decides the exit code.
+/// A port is taken, or the role failed; [`crate::lifecycle::Exit`] is in the chain where it decides the exit code.
 pub async fn host(settings: Settings, role: Role) -> anyhow::Result<()> {
     let readiness = Readiness::new();
     let clock = Clock::system();

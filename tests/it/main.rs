@@ -10,6 +10,7 @@ mod cli;
 mod config;
 mod dev;
 mod crash;
+mod deploy;
 mod layering;
 mod operate;
 mod producer;

@@ -1,12 +1,18 @@
 //! One partition in a worker's hands: its coalescer, and what it has put out since the last commit.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::coalesce::{Coalescer, Limits, Output};
 use crate::consume::Committed;
 use crate::emit::{DeadLetter, Transaction};
+use crate::lifecycle::Instant;
 use crate::model::{Checkpoint, Offset, Partition, Refresh, Run, RunCause, Timestamp};
 use crate::wire::checkpoint_v1;
+
+/// How long a partition may have records and not be read: far beyond reading the dedupe horizon again (20,000 records)
+/// and a leader's election.
+const STALL_TIME: Duration = Duration::from_secs(60);
 
 /// The metadata beside a committed offset is not ours to read: nothing is guessed, the worker stops.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +54,8 @@ pub(super) struct Owned {
     held: BTreeMap<Offset, DeadLetter>,
     /// What lies before was read by an earlier owner.
     restored_position: Offset,
+    /// The position when last looked at, and since when it has been that.
+    stood: (Offset, Instant),
 }
 
 impl Owned {
@@ -55,6 +63,7 @@ impl Owned {
     pub(super) fn restore(partition: Partition, state: Checkpoint, limits: Limits) -> Self {
         Self {
             restored_position: state.position,
+            stood: (state.position, Instant::now()),
             coalescer: Coalescer::restore(partition, state.clone(), limits),
             committed: state,
             refreshes: Vec::new(),
@@ -131,6 +140,19 @@ impl Owned {
     pub(super) fn is_due(&self) -> bool {
         self.has_outputs()
             && (self.ready.is_some() || !(self.coalescer.is_behind() || self.coalescer.is_restoring()))
+    }
+
+    /// Says whether there have been records to read for [`STALL_TIME`] and none was read.
+    ///
+    /// librdkafka stops reading a partition whose position has left the log and says so once, in an event that a
+    /// rebalance at that moment makes it forget.
+    pub(super) fn is_stalled(&mut self, log_end: Option<i64>) -> bool {
+        let position = self.coalescer.position();
+        let has_more = log_end.is_some_and(|end| end > position.number());
+        if !has_more || self.stood.0 != position {
+            self.stood = (position, Instant::now());
+        }
+        self.stood.1.elapsed() >= STALL_TIME
     }
 
     /// Says whether something waits for a commit.

@@ -25,6 +25,10 @@ const WAIT_MAX: Duration = Duration::from_millis(100);
 /// and lets its orchestrator start it afresh.
 const FAILURES_IN_A_ROW_MAX: u32 = 10;
 
+/// How often a seek may find a partition not being read, which passes right after an assignment, before it is
+/// taken over anew.
+const SEEKS_REFUSED_MAX: u32 = 3;
+
 /// The least memory that a partition's chunk gets, however many partitions share it.
 const CHUNK_BYTES_MIN: usize = 1 << 20;
 
@@ -80,6 +84,8 @@ pub(super) struct Worker {
 struct State {
     owned: BTreeMap<Partition, Owned>,
     joined: bool,
+    /// All partitions are being given back, to be taken over anew.
+    rejoining: bool,
     committed_at: Instant,
     position_committed_at: Instant,
     shown_at: Instant,
@@ -93,6 +99,7 @@ impl Worker {
         let mut state = State {
             owned: BTreeMap::new(),
             joined: false,
+            rejoining: false,
             committed_at: now,
             position_committed_at: now,
             shown_at: now,
@@ -133,6 +140,7 @@ impl Worker {
                 let partitions: Vec<_> = state.owned.keys().copied().collect();
                 self.rewind(state, &partitions)?;
             }
+            Input::Error(source @ consume::Error::Rejoin { .. }) => self.rejoin(state, &source),
             Input::Error(source @ (consume::Error::Fenced { .. } | consume::Error::Fatal { .. })) => {
                 return Err(Error::Consume {
                     worker: self.number,
@@ -322,30 +330,31 @@ impl Worker {
             let positions = self.restore(state, partitions)?;
             match self.consumer.rewind(&positions) {
                 Ok(()) => break,
-                Err(source @ (consume::Error::Fenced { .. } | consume::Error::Fatal { .. })) => {
-                    return Err(Error::Consume {
-                        worker: self.number,
-                        source,
-                    });
+                Err(source @ consume::Error::Rejoin { .. }) if attempt >= SEEKS_REFUSED_MAX => {
+                    self.rejoin(state, &source);
+                    break;
                 }
-                Err(source) if attempt >= FAILURES_IN_A_ROW_MAX => {
-                    return Err(Error::Consume {
-                        worker: self.number,
-                        source,
-                    });
-                }
-                Err(source) => {
-                    tracing::warn!(
-                        worker = self.number,
-                        attempt,
-                        error = &source as &dyn std::error::Error,
-                        "could not rewind"
-                    );
-                    self.pause(attempt);
-                }
+                Err(source) => self.endure(source, attempt)?,
             }
         }
         Ok(())
+    }
+
+    /// Gives all partitions back and takes them over anew: the only way to read on where a position was not in the log
+    /// any more. Which range was lost is said when the partition is restored.
+    fn rejoin(&self, state: &mut State, why: &dyn std::fmt::Display) {
+        // Without a partition there is none to give back, and nothing that would tell when to ask for them again.
+        if state.rejoining || state.owned.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            worker = self.number,
+            %why,
+            "gives its partitions back, to take them over anew"
+        );
+        (state.rejoining, state.joined) = (true, false);
+        self.metrics.rewinds.inc();
+        self.consumer.unsubscribe();
     }
 
     /// Builds the coalescers of `partitions` from what is committed; returns where to read each from.
@@ -404,30 +413,28 @@ impl Worker {
         loop {
             match self.consumer.committed(partitions) {
                 Ok(committed) => return Ok(committed),
-                Err(source @ (consume::Error::Fenced { .. } | consume::Error::Fatal { .. })) => {
-                    return Err(Error::Consume {
-                        worker: self.number,
-                        source,
-                    });
-                }
-                Err(source) if attempt >= FAILURES_IN_A_ROW_MAX => {
-                    return Err(Error::Consume {
-                        worker: self.number,
-                        source,
-                    });
-                }
-                Err(source) => {
-                    tracing::warn!(
-                        worker = self.number,
-                        attempt,
-                        error = &source as &dyn std::error::Error,
-                        "asks again"
-                    );
-                    self.pause(attempt);
-                    attempt += 1;
-                }
+                Err(source) => self.endure(source, attempt)?,
             }
+            attempt += 1;
         }
+    }
+
+    /// Waits before the next try, or gives up: at once where no try can help, else after the last.
+    fn endure(&self, source: consume::Error, attempt: u32) -> Result<(), Error> {
+        let hopeless = matches!(
+            source,
+            consume::Error::Fenced { .. } | consume::Error::Fatal { .. }
+        );
+        if hopeless || attempt >= FAILURES_IN_A_ROW_MAX {
+            return Err(Error::Consume {
+                worker: self.number,
+                source,
+            });
+        }
+        let error = &source as &dyn std::error::Error;
+        tracing::warn!(worker = self.number, attempt, error, "the consumer tries again");
+        self.pause(attempt);
+        Ok(())
     }
 
     /// Commits what is there while the generation still allows it, then gives the partitions back.
@@ -454,6 +461,7 @@ impl Worker {
 
     /// Gives back partitions that are someone else's already.
     fn drop_lost(&self, state: &mut State, partitions: &[Partition]) -> Result<(), Error> {
+        state.joined = false;
         self.release(state, partitions, "lost")
     }
 
@@ -468,12 +476,16 @@ impl Worker {
             .inc_by(partitions.len() as u64);
         let numbers: Vec<_> = partitions.iter().map(|partition| partition.number()).collect();
         tracing::info!(worker = self.number, partitions = ?numbers, how, "partitions given back");
-        self.consumer
-            .release(partitions)
-            .map_err(|source| Error::Consume {
-                worker: self.number,
-                source,
-            })
+        let mut released = self.consumer.release(partitions);
+        // Not before the last is gone: librdkafka would forget an `unsubscribe` that waits for a rebalance to end.
+        if state.rejoining && state.owned.is_empty() {
+            state.rejoining = false;
+            released = released.and_then(|()| self.consumer.subscribe());
+        }
+        released.map_err(|source| Error::Consume {
+            worker: self.number,
+            source,
+        })
     }
 
     /// Closes every window and commits: the clean end of the work.
@@ -505,6 +517,7 @@ impl Worker {
     /// Leaves the group, so that others take over at once (a static member's place is kept for its return).
     fn leave(&self, state: &mut State) -> Result<(), Error> {
         let began = Instant::now();
+        state.rejoining = false;
         self.consumer.close().map_err(|source| Error::Consume {
             worker: self.number,
             source,
@@ -551,12 +564,20 @@ impl Worker {
         } else {
             self.gate.not_ready("waits for partitions from the group");
         }
-        for (partition, owned) in &state.owned {
-            self.metrics.stands(
-                *partition,
-                &self.settings.consume.topic,
-                &owned.coalescer,
-                &self.facts,
+        let topic = &self.settings.consume.topic;
+        let mut stalled = None;
+        for (partition, owned) in &mut state.owned {
+            self.metrics
+                .stands(*partition, topic, &owned.coalescer, &self.facts);
+            let log_end = self.facts.log_end(topic, partition.number());
+            if owned.is_stalled(log_end) {
+                stalled = Some(*partition);
+            }
+        }
+        if let Some(partition) = stalled.filter(|_| self.facts.is_connected()) {
+            self.rejoin(
+                state,
+                &format_args!("partition {partition} has records and is not read"),
             );
         }
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use frontstream::lifecycle::Clock;
 use frontstream::model::Priority;
 use rdkafka::Message as _;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -197,4 +199,55 @@ fn commit_foreign_metadata(cluster: &Cluster, topics: &Topics) {
         .expect("it was just added")
         .set_metadata("written by something else");
     client.commit(&offsets, CommitMode::Sync).expect("committed");
+}
+
+/// A position that retention removes while the processor is behind: it goes on at the earliest retained, in the same
+/// process, and says what was lost.
+#[test]
+fn a_position_that_is_removed_while_it_works_is_gone_on_from() {
+    let Some(cluster) = kafka() else { return };
+    for protocol in super::PROTOCOLS {
+        let topics = cluster.topics("removed", 1);
+        let mut env = processor_env(cluster, &topics, protocol);
+        for (name, value) in &mut env {
+            if name.ends_with("_PARTITIONS") {
+                "1".clone_into(value);
+            }
+        }
+        let mut reader = Reader::new(cluster, &topics, 1);
+        let mut producer = Producer::new(cluster, &topics, "removed");
+        for number in 0..20 {
+            producer.event(&format!("cnv_{number}"), Priority::High);
+        }
+        producer.flush();
+        let process = Process::ready(&["processor"], &env);
+        reader.read_until("the first are out", |seen| events_of(seen) == 20);
+        process.signal("STOP");
+        // A fetch that was under way is answered with nothing.
+        reader.read(Duration::from_millis(500));
+        for number in 0..40 {
+            producer.event(&format!("cnv_{number}"), Priority::High);
+        }
+        producer.flush();
+        delete_before(cluster, &topics.names.events, 50);
+        process.signal("CONT");
+        reader.read_until("what is left is out", |seen| events_of(seen) == 30);
+        let last = &reader.refreshes.last().expect("some were read").refresh;
+        assert_eq!(
+            (last.run.start.number(), last.run.cause.as_str()),
+            (50, "retention")
+        );
+        assert_eq!(process.metric("frontstream_processor_lost_offsets_total"), 30.0);
+        assert!(process.stop().success());
+    }
+}
+
+/// Removes the records of partition 0 below an offset, as retention does.
+fn delete_before(cluster: &Cluster, topic: &str, offset: i64) {
+    let admin: AdminClient<DefaultClientContext> = cluster.client_config().create().expect("an admin client");
+    let mut offsets = TopicPartitionList::new();
+    offsets
+        .add_partition_offset(topic, 0, Offset::Offset(offset))
+        .expect("an offset");
+    crate::support::block_on(admin.delete_records(&offsets, &AdminOptions::new())).expect("removed");
 }

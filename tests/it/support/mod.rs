@@ -32,7 +32,7 @@ pub(crate) fn settings(brokers: &str, set: &[&str]) -> Settings {
 
 /// Waits for a future on this thread: the admin client answers from a thread of its own, so no runtime is needed,
 /// and the same helper serves tests with a runtime and without.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
         fn wake(self: std::sync::Arc<Self>) {
