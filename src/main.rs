@@ -91,13 +91,12 @@ fn exit_of(error: &anyhow::Error) -> Exit {
     if closed { Exit::Done } else { Exit::Outside }
 }
 
-/// Writes an error with its causes in one line; the mark of the exit code is not for people.
+/// Writes an error with its causes in one line; the marks of the exit code are not for people.
 fn readable(error: &anyhow::Error) -> String {
-    let skipped = usize::from(
-        error
-            .downcast_ref::<Exit>()
-            .is_some_and(|exit| error.to_string() == exit.to_string()),
-    );
-    let causes = error.chain().skip(skipped).map(ToString::to_string);
+    let mark = error.downcast_ref::<Exit>().map(ToString::to_string);
+    let causes = error
+        .chain()
+        .map(ToString::to_string)
+        .filter(|cause| Some(cause) != mark.as_ref());
     causes.collect::<Vec<_>>().join(": ")
 }

@@ -64,7 +64,7 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is taken, or not ours.
-    #[error("cannot listen on {address}")]
+    #[error("receiver.listen: cannot listen on {address}")]
     Bind {
         /// The address.
         address: SocketAddr,

@@ -4,8 +4,6 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use tokio::task::JoinSet;
 
-use anyhow::Context as _;
-
 use super::receiver::Receiver;
 use super::start::find_schemas;
 use super::{Surroundings, connect, processor};
@@ -79,7 +77,7 @@ pub(super) async fn receive(settings: &Settings, around: Surroundings) -> anyhow
         &around.metrics,
     )
     .await;
-    let receiver = bound.context("receiver.listen")?;
+    let receiver = bound?;
     gate.ready();
     receiver.run(&around.readiness, around.stop).await
 }
