@@ -11,6 +11,7 @@ mod config;
 mod dev;
 mod crash;
 mod layering;
+mod metrics;
 mod operate;
 mod producer;
 mod receiver;
