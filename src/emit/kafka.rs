@@ -12,6 +12,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
 use super::Metrics;
+use super::metrics::step;
 use super::protocol::{Action, Exit, Fact, Protocol};
 use crate::kafka::{self, Class, ClientFacts, TopicNames};
 use crate::lifecycle::Instant;
@@ -246,12 +247,12 @@ impl Emitter {
                         Exit::Fatal | Exit::OutcomeUnknown => Error::Fatal { step, source },
                     });
                 }
-                Action::Begin => "begin the transaction",
-                Action::Send => "hand over the records",
-                Action::AwaitDeliveries => "await the deliveries",
-                Action::SendOffsets => "send the offsets",
-                Action::Commit => "commit the transaction",
-                Action::Abort => "abort the transaction",
+                Action::Begin => step::BEGIN,
+                Action::Send => step::SEND,
+                Action::AwaitDeliveries => step::AWAIT_DELIVERIES,
+                Action::SendOffsets => step::SEND_OFFSETS,
+                Action::Commit => step::COMMIT,
+                Action::Abort => step::ABORT,
             };
             match self.perform(action, transaction, group) {
                 Ok(()) => protocol.on(Fact::Done),

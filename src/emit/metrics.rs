@@ -4,6 +4,17 @@ use prometheus::{CounterVec, Gauge, Histogram, HistogramOpts, IntCounter, IntCou
 
 use crate::observe::buckets;
 
+/// What a transaction consists of, as metrics and errors name it.
+pub(super) mod step {
+    pub(in crate::emit) const BEGIN: &str = "begin the transaction";
+    pub(in crate::emit) const SEND: &str = "hand over the records";
+    pub(in crate::emit) const AWAIT_DELIVERIES: &str = "await the deliveries";
+    pub(in crate::emit) const SEND_OFFSETS: &str = "send the offsets";
+    pub(in crate::emit) const COMMIT: &str = "commit the transaction";
+    pub(in crate::emit) const ABORT: &str = "abort the transaction";
+    pub(in crate::emit) const ALL: [&str; 6] = [BEGIN, SEND, AWAIT_DELIVERIES, SEND_OFFSETS, COMMIT, ABORT];
+}
+
 /// Counters and times of one process's transactions; shared by its workers.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -72,6 +83,20 @@ impl Metrics {
         registry.register(Box::new(metrics.bytes.clone()))?;
         registry.register(Box::new(metrics.records.clone()))?;
         registry.register(Box::new(metrics.queue_fill.clone()))?;
+        metrics.show_zeros();
         Ok(metrics)
+    }
+
+    /// Makes every series show, so that an alert on its rate works from the first one on.
+    fn show_zeros(&self) {
+        for outcome in ["committed", "aborted", "exit"] {
+            self.transactions.with_label_values(&[outcome]);
+        }
+        for step in step::ALL {
+            self.retries.with_label_values(&[step]);
+        }
+        for kind in ["refresh", "dead_letter"] {
+            self.bytes.with_label_values(&[kind]);
+        }
     }
 }

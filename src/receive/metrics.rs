@@ -33,12 +33,7 @@ impl Metrics {
     /// Makes and registers them.
     pub(super) fn new(registry: &Registry, signature: &Settings) -> Result<Self, prometheus::Error> {
         let requests = request_counters(registry)?;
-        let signature_checks = counters(
-            registry,
-            "signature_checks_total",
-            "Signatures checked, by scheme, name of the secret that matched and verdict.",
-            &["scheme", "secret", "verdict"],
-        )?;
+        let signature_checks = signature_check_counters(registry)?;
         Ok(Self {
             accepted: requests.with_label_values(&["200", "accepted"]),
             gone: requests.with_label_values(&["none", "gone"]),
@@ -68,7 +63,7 @@ impl Metrics {
                 "Bytes of bodies answered 413: as announced, or as far as they were read.",
             )?,
             requests_in_flight: gauge(registry, "requests_in_flight", "Requests being worked on.")?,
-            bytes_in_flight: gauge(registry, "bytes_in_flight", "Bytes of bodies being held.")?,
+            bytes_in_flight: gauge(registry, "in_flight_bytes", "Bytes of bodies being held.")?,
             connections: gauge(registry, "connections", "Open connections.")?,
             seen_events: gauge(registry, "seen_events", "Events remembered as stored.")?,
             duplicates: counter(
@@ -125,11 +120,7 @@ impl Metrics {
                     counter.inc();
                 }
             }
-            Err(refusal) => {
-                let scheme = refusal.scheme.map_or("none", Scheme::as_str);
-                let labels = [scheme, "none", refusal.reason.as_str()];
-                self.signature_checks.with_label_values(&labels).inc();
-            }
+            Err(refusal) => self.signature_checks.with_label_values(&labels_of(refusal)).inc(),
         }
     }
 }
@@ -145,6 +136,24 @@ fn request_counters(registry: &Registry) -> Result<IntCounterVec, prometheus::Er
         requests.with_label_values(&[status.as_str(), reason]);
     }
     Ok(requests)
+}
+
+fn signature_check_counters(registry: &Registry) -> Result<IntCounterVec, prometheus::Error> {
+    let checks = counters(
+        registry,
+        "signature_checks_total",
+        "Signatures checked, by scheme, name of the secret that matched and verdict.",
+        &["scheme", "secret", "verdict"],
+    )?;
+    for refusal in Refusal::all() {
+        checks.with_label_values(&labels_of(&refusal));
+    }
+    Ok(checks)
+}
+
+fn labels_of(refusal: &Refusal) -> [&'static str; 3] {
+    let scheme = refusal.scheme.map_or("none", Scheme::as_str);
+    [scheme, "none", refusal.reason.as_str()]
 }
 
 /// Looks the counters of good signatures up once: they are on every good request's way.

@@ -181,6 +181,36 @@ pub struct Refusal {
     pub reason: Reason,
 }
 
+impl Refusal {
+    /// All refusals there are, so that each is counted from zero.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        use Reason as R;
+        let of_scheme = |scheme| -> &'static [Reason] {
+            match scheme {
+                None => &[R::MissingSignature, R::MalformedSignature, R::MissingTimestamp],
+                Some(Scheme::Application) => &[
+                    R::MissingSignature,
+                    R::MalformedSignature,
+                    R::WrongSignature,
+                    R::MalformedTimestamp,
+                    R::StaleTimestamp,
+                    R::FutureTimestamp,
+                    R::SchemeOff,
+                ],
+                Some(Scheme::Rule | Scheme::Relay) => {
+                    &[R::MalformedSignature, R::WrongSignature, R::SchemeOff]
+                }
+            }
+        };
+        let schemes = Scheme::ALL.map(Some).into_iter().chain([None]);
+        schemes.flat_map(move |scheme| {
+            of_scheme(scheme)
+                .iter()
+                .map(move |&reason| Self { scheme, reason })
+        })
+    }
+}
+
 /// A request that is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verified<'v> {
@@ -533,7 +563,12 @@ mod tests {
                 Err(Refusal { scheme, reason }),
                 "{signature:?} {timestamp:?}"
             );
+            assert!(is_listed(scheme, reason), "{scheme:?} {reason:?}");
         }
+    }
+
+    fn is_listed(scheme: Option<Scheme>, reason: Reason) -> bool {
+        Refusal::all().any(|refusal| refusal == Refusal { scheme, reason })
     }
 
     #[test]
@@ -575,6 +610,7 @@ mod tests {
             let verifier = Verifier::new(settings);
             let verdict = judge(&verifier, Header::Once(signature), timestamp);
             assert_eq!(verdict, Err(Refusal { scheme, reason }));
+            assert!(is_listed(scheme, reason), "{scheme:?} {reason:?}");
         }
     }
 

@@ -12,6 +12,7 @@ mod dev;
 mod crash;
 mod deploy;
 mod layering;
+mod metrics;
 mod operate;
 mod producer;
 mod receiver;

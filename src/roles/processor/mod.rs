@@ -64,11 +64,12 @@ pub struct Settings {
 pub async fn run(settings: Settings, around: Surroundings) -> anyhow::Result<()> {
     let start_gate = around.readiness.gate("processor");
     start_gate.not_ready("starting");
+    // Before the brokers answer: what counts from zero must be seen at zero first.
+    let emit_metrics = emit::Metrics::register(&around.metrics)?;
+    let metrics = Metrics::register(&around.metrics)?;
     let Some(schemas) = prepare(&settings, &around.stop, &start_gate).await? else {
         return Ok(());
     };
-    let emit_metrics = emit::Metrics::register(&around.metrics)?;
-    let metrics = Metrics::register(&around.metrics)?;
     let mut workers = JoinSet::new();
     for number in 0..settings.workers {
         let gate = around.readiness.gate(format!("worker-{number}"));

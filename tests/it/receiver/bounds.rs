@@ -62,7 +62,7 @@ async fn more_bytes_than_the_bound_are_told_to_come_back() {
     let mut tasks = JoinSet::new();
     edge.post_beside(&mut tasks, application(&body), body.clone());
     let order = orders.recv().await.unwrap();
-    assert_eq!(edge.metric("bytes_in_flight", &[]), body.len() as f64);
+    assert_eq!(edge.metric("in_flight_bytes", &[]), body.len() as f64);
     let second = fixture("application/link_added.json");
     let answer = edge.post(application(&second), second).await;
     answer.is(503, r#"{"status":"overloaded"}"#);
@@ -70,7 +70,7 @@ async fn more_bytes_than_the_bound_are_told_to_come_back() {
     order.reply.send(Ok(())).unwrap();
     tasks.join_next().await.unwrap().unwrap().is(200, ACCEPTED);
     edge.wait_until("the bytes are given back", |edge| {
-        edge.metric("bytes_in_flight", &[]) == 0.0
+        edge.metric("in_flight_bytes", &[]) == 0.0
     })
     .await;
 }

@@ -70,7 +70,7 @@ async fn a_slow_body_is_answered_408() {
     assert_eq!(edge.answered("408", "slow_body"), 1.0);
     assert_eq!(log.take(), []);
     edge.wait_until("its bytes are given back", |edge| {
-        edge.metric("bytes_in_flight", &[]) == 0.0
+        edge.metric("in_flight_bytes", &[]) == 0.0
     })
     .await;
 }
