@@ -224,6 +224,13 @@ pub(crate) fn millis(duration: Duration) -> String {
     }
 }
 
+/// Waits; not at all for no time, where the timer would wait for its next millisecond and so bound the rate.
+async fn after(pause: Duration) {
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
+    }
+}
+
 /// Posts sample traffic when it is due, whatever the answers, until a limit or `stop`; then waits for the answers
 /// that are under way. `each` sees every answer.
 pub(crate) async fn load(
@@ -252,7 +259,7 @@ pub(crate) async fn load(
         tokio::select! {
             () = stop.cancelled() => break,
             Some(joined) = under_way.join_next() => answered(&mut tally, joined),
-            () = tokio::time::sleep(pause), if under_way.len() < limits.concurrency => {
+            () = after(pause), if under_way.len() < limits.concurrency => {
                 tally.late = tally.late.max(began.elapsed().saturating_sub(next.due));
                 let sample = std::mem::replace(&mut next, traffic.next());
                 let body = traffic.body(&sample, poster.clock.now()).into_bytes();
