@@ -1,7 +1,7 @@
 //! What a request is answered: one value for the sender's eyes, for the metrics and for the log.
 
 use axum::body::Body;
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -212,6 +212,10 @@ impl IntoResponse for Answer {
             Self::Unavailable(_) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
             }
+            // What is left of the body is not read, so the connection ends: its sender should know.
+            Self::TooLarge(Oversize::Announced | Oversize::Read) | Self::Slow(_) => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Self::Accepted { .. }
             | Self::Duplicate
             | Self::Handshake(_)
@@ -221,8 +225,7 @@ impl IntoResponse for Answer {
             | Self::BrokenBody
             | Self::Unauthorized(_)
             | Self::NotFound
-            | Self::Slow(_)
-            | Self::TooLarge(_)
+            | Self::TooLarge(Oversize::Record)
             | Self::Internal => {}
         }
         response

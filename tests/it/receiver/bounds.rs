@@ -93,6 +93,10 @@ async fn a_body_that_announces_too_much_is_refused_unread() {
         answer.starts_with("HTTP/1.1 413 ") && answer.ends_with(r#"{"status":"too_large"}"#),
         "{answer}"
     );
+    assert!(
+        answer.contains("connection: close\r\n"),
+        "its sender is told: {answer}"
+    );
     assert_eq!(edge.answered("413", "announced_size"), 1.0);
     assert_eq!(edge.metric("refused_body_bytes_total", &[]), 1_001.0);
     assert_eq!(log.take(), []);
@@ -122,6 +126,10 @@ async fn a_body_that_goes_on_too_long_is_refused() {
     stream.write_all(chunks.as_bytes()).await.unwrap();
     let answer = read_answer(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(
+        answer.contains("connection: close\r\n"),
+        "its sender is told: {answer}"
+    );
     assert_eq!(edge.answered("413", "read_size"), 1.0);
     assert_eq!(edge.metric("refused_body_bytes_total", &[]), 1_001.0);
     assert_eq!(log.take(), []);
