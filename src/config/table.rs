@@ -272,7 +272,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "receiver.default_tenant",
         default: "default",
         slot: Slot::Text(|s, text| s.receiver.default_tenant = text, TextRule::NotEmpty),
-        doc: "The company of an event where neither the URL nor the body names one (rule webhooks do not).",
+        doc: "The company of an event where neither the URL nor the body names one, not even by a host in its links.",
     },
     Setting {
         key: "receiver.linger",

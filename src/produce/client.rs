@@ -252,7 +252,9 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "the producer is in trouble");
+        // Not a warning: while all brokers are away it comes twenty times a second. The role says that they are away, now
+        // and then; the client's log lines say which connection failed; what is fatal ends the process with its reason.
+        tracing::debug!(%error, reason, "the producer is in trouble");
         self.trouble.notify_one();
     }
 }

@@ -10,6 +10,7 @@ use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::support::{self, APPLICATION_KEY, Edge, RELAY_KEY, RULE_KEY, application, fixture, headers};
+use crate::support::process::{Process, free_address, wait_until};
 
 /// A log that is kept in memory.
 #[derive(Clone, Default)]
@@ -121,4 +122,28 @@ async fn says_why_and_never_what_is_in_a_body_a_secret_or_an_address() {
     {
         assert!(!log.contains(never), "{never} is in:\n{log}");
     }
+}
+
+/// librdkafka reports twenty times a second that all brokers are down; an outage must not fill the log.
+#[test]
+fn says_once_a_while_that_the_brokers_are_away() {
+    let receiver = Process::start(
+        &["receiver"],
+        &vec![
+            ("FRONTSTREAM_KAFKA_BROKERS", free_address().to_string()),
+            ("FRONTSTREAM_RECEIVER_LISTEN", "127.0.0.1:0".to_owned()),
+            (
+                "FRONTSTREAM_RECEIVER_RELAY_SECRETS",
+                "current=env:RELAY_SECRET".to_owned(),
+            ),
+            ("RELAY_SECRET", RELAY_KEY.to_owned()),
+        ],
+    );
+    // The first question to the brokers has run into its time limit of two seconds.
+    wait_until("it says that it is not ready", || {
+        receiver.log().contains("not ready: ")
+    });
+    let log = receiver.log();
+    let troubles = log.lines().filter(|line| !line.contains(" INFO "));
+    assert!(troubles.count() <= 5, "{log}");
 }
