@@ -263,8 +263,8 @@ impl Emitter {
                         .retries
                         .with_label_values(&[step])
                         .inc_by(u64::from(fact == Fact::Retriable));
-                    // The first failure is why; what the abort says after it is not.
-                    if cause.is_none() || fact != Fact::Retriable {
+                    // What made the abort necessary is why; what the abort itself says is not.
+                    if cause.is_none() || action != Action::Abort {
                         cause = Some((step, error));
                     }
                     protocol.on(fact);
