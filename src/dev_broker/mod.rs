@@ -1,0 +1,86 @@
+//! The in-process broker of `dev` and of the fast tests: Kafka's protocol on a loopback port, in memory, one node.
+//!
+//! For development and tests only: whatever it holds is gone when it is dropped. Messages and their encoding are the
+//! `kafka-protocol` crate's; here is what a broker decides. Its parts:
+//!
+//! - [`connection`] takes requests off sockets and answers them in order; [`api`] says which versions there are and who
+//!   answers them; [`bounded`] keeps a hostile length from claiming memory;
+//! - [`topics`] and [`log`] hold records; [`batch`] reads what must be known of a batch without decoding its records;
+//! - [`groups`] and [`transactions`] are the two coordinators;
+//! - [`clock`] is the one source of time and wakes the state when the earliest timer is due.
+//!
+//! All state is behind one lock, held for one request at a time and never across a wait. A wait is a timer or a wake-up.
+//! What it does not do it does not offer: such a request is refused with the protocol's own error and a log line.
+//! Nothing else in the crate knows it, except the role that starts it.
+
+mod api;
+mod batch;
+mod bounded;
+mod clock;
+mod connection;
+mod groups;
+mod log;
+mod state;
+mod topics;
+mod transactions;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::thread::JoinHandle;
+
+use tokio_util::sync::CancellationToken;
+
+use state::Broker;
+
+/// A running broker. Dropped, it closes its connections and is gone with all it held.
+pub struct DevBroker {
+    address: SocketAddr,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl DevBroker {
+    /// Listens on `listen` (port 0: a free one) and serves from a thread of its own until dropped.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be taken, or the machine gives no thread.
+    pub fn start(listen: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(listen)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let stop = CancellationToken::new();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let stopping = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("dev-broker".into())
+            .spawn(move || {
+                let broker = Broker::new(address);
+                if let Err(error) = runtime.block_on(connection::serve(listener, broker, stopping)) {
+                    tracing::error!(%error, "the in-process broker takes no more connections");
+                }
+            })?;
+        Ok(Self {
+            address,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// Returns where it listens: what belongs into `bootstrap.servers`.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for DevBroker {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        let panicked = self.thread.take().is_some_and(|thread| thread.join().is_err());
+        if panicked {
+            tracing::error!("the in-process broker's thread panicked");
+        }
+    }
+}
