@@ -6,6 +6,7 @@
 //! `FRONTSTREAM_TEST_CONFORMANCE=words` runs only the checks whose "area: name" contains the words.
 
 mod chaos;
+mod configs;
 mod fetch;
 mod groups;
 mod produce;
@@ -44,7 +45,7 @@ const AT_ONCE: usize = 4;
 const CHECK_PATIENCE: Duration = Duration::from_secs(240);
 
 /// The long ones come first, so that the end does not wait for them alone.
-const LISTS: [&[Check]; 8] = [
+const LISTS: [&[Check]; 9] = [
     chaos::CHECKS,
     groups::CHECKS,
     transactions::CHECKS,
@@ -52,6 +53,7 @@ const LISTS: [&[Check]; 8] = [
     produce::CHECKS,
     fetch::CHECKS,
     topics::CHECKS,
+    configs::CHECKS,
     protocol::CHECKS,
 ];
 

@@ -188,6 +188,18 @@ impl Raw {
         self.produce_as(None, topic, partition, batch)
     }
 
+    /// Stores a batch and returns its offset. A partition that was just made may not take records yet.
+    pub(crate) fn store(&mut self, topic: &str, partition: i32, batch: &Bytes) -> i64 {
+        eventually("the partition takes records", || {
+            let answer = self.produce(topic, partition, batch.clone());
+            match error(answer.error_code) {
+                None => Some(answer.base_offset),
+                Some(ResponseError::NotLeaderOrFollower | ResponseError::UnknownTopicOrPartition) => None,
+                Some(other) => panic!("store in {topic}: {other:?}"),
+            }
+        })
+    }
+
     /// Stores a batch in one partition in a transaction.
     pub(crate) fn produce_as(
         &mut self,
