@@ -96,7 +96,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-fn topic_with(cluster: &Cluster, test: &str, settings: &[(&str, &str)]) -> String {
+pub(super) fn topic_with(cluster: &Cluster, test: &str, settings: &[(&str, &str)]) -> String {
     let name = cluster.unique_prefix(test);
     let admin: AdminClient<DefaultClientContext> = cluster.client_config().create().expect("an admin client");
     let topic = NewTopic::new(&name, 1, TopicReplication::Fixed(-1));

@@ -7,6 +7,7 @@
 
 mod chaos;
 mod configs;
+mod content;
 mod fetch;
 mod groups;
 mod produce;
@@ -45,7 +46,7 @@ const AT_ONCE: usize = 4;
 const CHECK_PATIENCE: Duration = Duration::from_secs(240);
 
 /// The long ones come first, so that the end does not wait for them alone.
-const LISTS: [&[Check]; 9] = [
+const LISTS: [&[Check]; 10] = [
     chaos::CHECKS,
     groups::CHECKS,
     transactions::CHECKS,
@@ -53,6 +54,7 @@ const LISTS: [&[Check]; 9] = [
     produce::CHECKS,
     fetch::CHECKS,
     topics::CHECKS,
+    content::CHECKS,
     configs::CHECKS,
     protocol::CHECKS,
 ];

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use frontstream::lifecycle::Instant;
+use frontstream::lifecycle::{Clock, Instant};
 use kafka_protocol::error::{ParseResponseErrorCode as _, ResponseError};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
@@ -34,9 +34,6 @@ pub(crate) const FETCH: i16 = 12;
 pub(crate) const LIST_OFFSETS: i16 = 7;
 pub(crate) const FIND_COORDINATOR: i16 = 4;
 pub(crate) const INIT_PRODUCER_ID: i16 = 4;
-
-/// The timestamp of records whose check does not ask for one.
-pub(crate) const SOME_TIME: i64 = 1_790_000_000_000;
 
 /// Between two looks at something that cannot be waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -280,6 +277,8 @@ impl Producer {
 
     /// Makes records, the first with this sequence number; -1 for [`Producer::NONE`].
     pub(crate) fn records(self, sequence: i32, values: &[&str]) -> Vec<Record> {
+        // An older time would be a reason to delete them, a later one to refuse them.
+        let now = Clock::system().now().as_millis();
         (0..)
             .zip(values)
             .map(|(number, value)| Record {
@@ -292,7 +291,7 @@ impl Producer {
                 timestamp_type: TimestampType::Creation,
                 offset: i64::from(number),
                 sequence: sequence.wrapping_add(number),
-                timestamp: SOME_TIME,
+                timestamp: now,
                 key: None,
                 value: Some(Bytes::copy_from_slice(value.as_bytes())),
                 headers: kafka_protocol::indexmap::IndexMap::new(),
