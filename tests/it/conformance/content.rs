@@ -198,10 +198,7 @@ fn headers(cluster: &Cluster) {
         ("a", Some("2")),
     ];
     let headers = sent.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
-        headers.insert(Header {
-            key,
-            value: *value,
-        })
+        headers.insert(Header { key, value: *value })
     });
     let record = BaseRecord::<str, str>::to(&topic).payload("x").headers(headers);
     producer.send(record).map_err(|(error, _)| error).expect("queued");

@@ -69,8 +69,7 @@ struct Outcome {
 
 #[test]
 fn both_brokers_are_as_documented() {
-    // The in-process broker joins when it is in the tree.
-    let mut brokers = Vec::new();
+    let mut brokers = vec![(table::IN_PROCESS, support::in_process())];
     brokers.extend(support::real_kafka().map(|cluster| (table::KAFKA, cluster)));
     let filter = variable("FRONTSTREAM_TEST_CONFORMANCE");
     let mut jobs = Vec::new();

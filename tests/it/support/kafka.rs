@@ -25,6 +25,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use frontstream::dev_broker::DevBroker;
 use frontstream::kafka::{Settings, TopicNames};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -33,19 +34,6 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::OwnedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
-
-/// Stands in for the in-process broker until that is in the tree.
-enum DevBroker {}
-
-impl DevBroker {
-    fn start(_: SocketAddr) -> std::io::Result<Self> {
-        Err(std::io::ErrorKind::Unsupported.into())
-    }
-
-    fn address(&self) -> SocketAddr {
-        match *self {}
-    }
-}
 
 /// A broker on this machine answers within milliseconds; this is for one that is busy with everybody's tests.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
