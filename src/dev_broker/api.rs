@@ -10,6 +10,7 @@ use super::bounded::Bounded;
 use super::clock::Now;
 use super::state::{Broker, Reply, State};
 use super::topics::{admin, configs, fetch, metadata, offsets, produce};
+use super::transactions;
 
 /// One kind of request and the versions of it that are answered.
 struct Offered {
@@ -40,6 +41,13 @@ const OFFERED: &[Offered] = &[
     offered(ApiKey::CreatePartitions, 0, 3),
     offered(ApiKey::IncrementalAlterConfigs, 0, 1),
     offered(ApiKey::DescribeCluster, 0, 1),
+    offered(ApiKey::InitProducerId, 0, 5),
+    offered(ApiKey::AddPartitionsToTxn, 0, 3),
+    offered(ApiKey::AddOffsetsToTxn, 0, 4),
+    offered(ApiKey::EndTxn, 0, 4),
+    offered(ApiKey::DescribeTransactions, 0, 0),
+    offered(ApiKey::ListTransactions, 0, 1),
+    offered(ApiKey::DescribeProducers, 0, 0),
 ];
 
 /// librdkafka before 2.8 does not compress unless version 0 of Produce is offered. Apache Kafka 4 offers it for that
@@ -192,6 +200,27 @@ impl Call {
             ApiKey::DescribeCluster => {
                 self.at_once(broker, |state, call, _| metadata::describe_cluster(state, call))
             }
+            ApiKey::InitProducerId => self.at_once(broker, |state, call, now| {
+                transactions::init_producer_id(state, &call, version, now)
+            }),
+            ApiKey::AddPartitionsToTxn => self.at_once(broker, |state, call, now| {
+                transactions::add_partitions_to_txn(state, call, version, now)
+            }),
+            ApiKey::AddOffsetsToTxn => self.at_once(broker, |state, call, now| {
+                transactions::add_offsets_to_txn(state, &call, version, now)
+            }),
+            ApiKey::EndTxn => self.at_once(broker, |state, call, now| {
+                transactions::end_txn(state, &call, version, now)
+            }),
+            ApiKey::DescribeTransactions => self.at_once(broker, |state, call, _| {
+                transactions::describe_transactions(state, call)
+            }),
+            ApiKey::ListTransactions => self.at_once(broker, |state, call, now| {
+                transactions::list_transactions(state, &call, now)
+            }),
+            ApiKey::DescribeProducers => self.at_once(broker, |state, call, _| {
+                transactions::describe_producers(state, call)
+            }),
             other => return Err(Refused::Key(other as i16)),
         };
         answer.map(Some)
@@ -199,7 +228,7 @@ impl Call {
 
     fn produce(mut self, broker: &Broker) -> Result<Option<Bytes>, Refused> {
         let request = self.request()?;
-        let (response, acks) = broker.with(|state, now| produce::produce(state, request, now));
+        let (response, acks) = broker.with(|state, now| produce::produce(state, request, self.version, now));
         match acks {
             produce::Acks::None => Ok(None),
             produce::Acks::Leader => self.encode(&response).map(Some),
