@@ -67,11 +67,10 @@ struct Sender {
 
 impl Sender {
     fn told(&self, error: ResponseError) -> ResponseError {
-        match error {
-            ResponseError::InvalidTxnState if self.version >= KNOWS_ABORTABLE => {
-                ResponseError::TransactionAbortable
-            }
-            error => error,
+        if error == ResponseError::InvalidTxnState && self.version >= KNOWS_ABORTABLE {
+            ResponseError::TransactionAbortable
+        } else {
+            error
         }
     }
 }

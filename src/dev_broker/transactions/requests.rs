@@ -196,9 +196,10 @@ fn answer_each(
 
 /// Clients of older versions know only one word for a producer that somebody replaced.
 fn code(error: ResponseError, version: i16, knows_fenced: i16) -> i16 {
-    match error {
-        ResponseError::ProducerFenced if version < knows_fenced => ResponseError::InvalidProducerEpoch.code(),
-        error => error.code(),
+    if error == ResponseError::ProducerFenced && version < knows_fenced {
+        ResponseError::InvalidProducerEpoch.code()
+    } else {
+        error.code()
     }
 }
 
