@@ -43,7 +43,8 @@ pub(in crate::dev_broker) fn find_coordinator(
         let code = ResponseError::InvalidRequest.code();
         (code, BrokerId(-1), StrBytes::new(), -1)
     };
-    let message = (!known).then(|| StrBytes::from_static_str("a coordinator of this type does not exist here"));
+    let message =
+        (!known).then(|| StrBytes::from_static_str("a coordinator of this type does not exist here"));
     if version < FIND_BATCHED {
         return FindCoordinatorResponse::default()
             .with_error_code(code)

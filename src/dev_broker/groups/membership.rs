@@ -181,12 +181,15 @@ pub(in crate::dev_broker) fn leave_group(
     if version < LEAVE_BATCHED {
         return LeaveGroupResponse::default().with_error_code(codes.next().unwrap_or_default());
     }
-    let members = leaving.into_iter().zip(codes).map(|((member_id, instance), code)| {
-        MemberResponse::default()
-            .with_member_id(member_id)
-            .with_group_instance_id(instance)
-            .with_error_code(code)
-    });
+    let members = leaving
+        .into_iter()
+        .zip(codes)
+        .map(|((member_id, instance), code)| {
+            MemberResponse::default()
+                .with_member_id(member_id)
+                .with_group_instance_id(instance)
+                .with_error_code(code)
+        });
     LeaveGroupResponse::default().with_members(members.collect())
 }
 

@@ -47,7 +47,10 @@ impl Groups {
 
     /// Returns when the earliest session or rebalance times out.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        let deadlines = self.entries.values().filter_map(|entry| entry.group.next_deadline());
+        let deadlines = self
+            .entries
+            .values()
+            .filter_map(|entry| entry.group.next_deadline());
         deadlines.min()
     }
 
@@ -56,11 +59,6 @@ impl Groups {
         for entry in self.entries.values_mut() {
             entry.group.on_time(now.elapsed);
         }
-    }
-
-    /// Drops what was committed for a topic that is deleted.
-    pub(super) fn forget_topic(&mut self, topic: &str) {
-        let _ = topic;
     }
 
     /// Takes over, or drops, the offsets that `producer_id` committed to `group` in its transaction that ended.

@@ -52,18 +52,27 @@ impl Offsets {
         committed: Committed,
     ) {
         let stored = self.next(committed);
-        store(self.pending.entry(producer_id).or_default(), topic, partition, stored);
+        store(
+            self.pending.entry(producer_id).or_default(),
+            topic,
+            partition,
+            stored,
+        );
     }
 
     pub(super) fn end_transaction(&mut self, producer_id: i64, outcome: Outcome) {
-        let Some(pending) = self.pending.remove(&producer_id) else { return };
+        let Some(pending) = self.pending.remove(&producer_id) else {
+            return;
+        };
         if outcome == Outcome::Abort {
             return;
         }
         for (topic, partitions) in pending {
             let committed = self.committed.entry(topic).or_default();
             for (partition, stored) in partitions {
-                let later = committed.get(&partition).is_some_and(|other| other.order > stored.order);
+                let later = committed
+                    .get(&partition)
+                    .is_some_and(|other| other.order > stored.order);
                 if !later {
                     committed.insert(partition, stored);
                 }
@@ -78,9 +87,11 @@ impl Offsets {
 
     /// Says whether an open transaction holds an offset of this partition.
     pub(super) fn is_pending(&self, topic: &TopicName, partition: i32) -> bool {
-        self.pending
-            .values()
-            .any(|by_topic| by_topic.get(topic).is_some_and(|partitions| partitions.contains_key(&partition)))
+        self.pending.values().any(|by_topic| {
+            by_topic
+                .get(topic)
+                .is_some_and(|partitions| partitions.contains_key(&partition))
+        })
     }
 
     /// Returns every partition with a committed offset.

@@ -44,7 +44,10 @@ impl Group {
         if !join.member_id.is_empty() {
             return self.join_again(join, now);
         }
-        let known = join.instance.as_ref().and_then(|instance| self.statics.get(instance));
+        let known = join
+            .instance
+            .as_ref()
+            .and_then(|instance| self.statics.get(instance));
         if let Some(old_id) = known.cloned() {
             self.replace_static(join, &old_id, now);
         } else if join.instance.is_none() && join.answer.version() >= JOIN_WITH_ID {
@@ -63,7 +66,9 @@ impl Group {
             return !protocol_type.is_empty() && !protocols.is_empty();
         }
         self.protocol_type.as_ref() == Some(protocol_type)
-            && protocols.iter().any(|protocol| self.everybody_offers(&protocol.name))
+            && protocols
+                .iter()
+                .any(|protocol| self.everybody_offers(&protocol.name))
     }
 
     fn join_again(&mut self, join: Join, now: Duration) {
@@ -71,7 +76,9 @@ impl Group {
         if self.promised.contains_key(&member_id) {
             if join.instance.is_some() {
                 // Only dynamic members are promised ids; Kafka has no better word for it either.
-                return join.answer.refuse(ResponseError::UnknownServerError, StrBytes::new());
+                return join
+                    .answer
+                    .refuse(ResponseError::UnknownServerError, StrBytes::new());
             }
             return self.add(join, member_id, now);
         }

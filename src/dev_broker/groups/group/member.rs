@@ -28,7 +28,9 @@ pub(in crate::dev_broker::groups) struct JoinAnswer {
 
 impl JoinAnswer {
     /// Pairs an answer of this version of the API with the one who waits for it.
-    pub(in crate::dev_broker::groups) fn channel(version: i16) -> (Self, oneshot::Receiver<JoinGroupResponse>) {
+    pub(in crate::dev_broker::groups) fn channel(
+        version: i16,
+    ) -> (Self, oneshot::Receiver<JoinGroupResponse>) {
         let (sender, receiver) = oneshot::channel();
         (Self { sender, version }, receiver)
     }
