@@ -8,9 +8,9 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 
 use super::bounded::Bounded;
 use super::clock::Now;
-use super::groups;
 use super::state::{Broker, Reply, State};
 use super::topics::{admin, configs, fetch, metadata, offsets, produce};
+use super::{groups, transactions};
 
 /// One kind of request and the versions of it that are answered.
 struct Offered {
@@ -53,6 +53,13 @@ const OFFERED: &[Offered] = &[
     offered(ApiKey::OffsetDelete, 0, 0),
     offered(ApiKey::IncrementalAlterConfigs, 0, 1),
     offered(ApiKey::DescribeCluster, 0, 1),
+    offered(ApiKey::InitProducerId, 0, 5),
+    offered(ApiKey::AddPartitionsToTxn, 0, 3),
+    offered(ApiKey::AddOffsetsToTxn, 0, 4),
+    offered(ApiKey::EndTxn, 0, 4),
+    offered(ApiKey::DescribeTransactions, 0, 0),
+    offered(ApiKey::ListTransactions, 0, 1),
+    offered(ApiKey::DescribeProducers, 0, 0),
 ];
 
 /// librdkafka before 2.8 does not compress unless version 0 of Produce is offered. Apache Kafka 4 offers it for that
@@ -249,14 +256,42 @@ impl Call {
             }
             ApiKey::ListGroups => self.at_once(broker, |state, call, _| groups::list_groups(state, &call)),
             ApiKey::DeleteGroups => self.at_once(broker, |state, call, _| groups::delete_groups(state, call)),
-            other => return Err(Refused::Key(other as i16)),
+            _ => return self.answer_of_transactions(broker).map(Some),
         };
         answer.map(Some)
     }
 
+    fn answer_of_transactions(self, broker: &Broker) -> Result<Bytes, Refused> {
+        let version = self.version;
+        match self.key {
+            ApiKey::InitProducerId => self.at_once(broker, |state, call, now| {
+                transactions::init_producer_id(state, &call, version, now)
+            }),
+            ApiKey::AddPartitionsToTxn => self.at_once(broker, |state, call, now| {
+                transactions::add_partitions_to_txn(state, call, version, now)
+            }),
+            ApiKey::AddOffsetsToTxn => self.at_once(broker, |state, call, now| {
+                transactions::add_offsets_to_txn(state, &call, version, now)
+            }),
+            ApiKey::EndTxn => self.at_once(broker, |state, call, now| {
+                transactions::end_txn(state, &call, version, now)
+            }),
+            ApiKey::DescribeTransactions => self.at_once(broker, |state, call, _| {
+                transactions::describe_transactions(state, call)
+            }),
+            ApiKey::ListTransactions => self.at_once(broker, |state, call, now| {
+                transactions::list_transactions(state, &call, now)
+            }),
+            ApiKey::DescribeProducers => self.at_once(broker, |state, call, _| {
+                transactions::describe_producers(state, call)
+            }),
+            other => Err(Refused::Key(other as i16)),
+        }
+    }
+
     fn produce(mut self, broker: &Broker) -> Result<Option<Bytes>, Refused> {
         let request = self.request()?;
-        let (response, acks) = broker.with(|state, now| produce::produce(state, request, now));
+        let (response, acks) = broker.with(|state, now| produce::produce(state, request, self.version, now));
         match acks {
             produce::Acks::None => Ok(None),
             produce::Acks::Leader => self.encode(&response).map(Some),

@@ -19,6 +19,7 @@ use crate::dev_broker::clock::Now;
 use crate::dev_broker::log;
 use crate::dev_broker::state::State;
 use crate::dev_broker::topics::Topics;
+use crate::dev_broker::topics::admin::is_valid_name;
 
 /// States of Kafka's coordinator in which nothing ever is here: a filter may name them and finds nothing.
 const NEVER: [&str; 4] = ["PrepareCommit", "PrepareAbort", "Dead", "PrepareEpochFence"];
@@ -127,6 +128,9 @@ fn describe_topic(topics: &Topics, topic: TopicRequest) -> TopicResponse {
         let answer = PartitionResponse::default().with_partition_index(*index);
         match topics.partition(&topic.name, *index) {
             Some(log) => answer.with_active_producers(log.producers().map(describe_producer).collect()),
+            None if !is_valid_name(&topic.name) => {
+                answer.with_error_code(ResponseError::InvalidTopicException.code())
+            }
             None => answer.with_error_code(ResponseError::UnknownTopicOrPartition.code()),
         }
     });
