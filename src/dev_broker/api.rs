@@ -175,6 +175,10 @@ impl Call {
         })
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "of all of Kafka's requests these are the ones that are offered"
+    )]
     async fn answer(self, broker: &Broker) -> Result<Option<Bytes>, Refused> {
         let version = self.version;
         let answer = match self.key {
@@ -212,12 +216,16 @@ impl Call {
             ApiKey::DescribeCluster => {
                 self.at_once(broker, |state, call, _| metadata::describe_cluster(state, call))
             }
-            _ => return self.answer_of_groups(broker).await,
+            _ => return self.answer_on_groups(broker).await,
         };
         answer.map(Some)
     }
 
-    async fn answer_of_groups(self, broker: &Broker) -> Result<Option<Bytes>, Refused> {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "of all of Kafka's requests these are the ones that are offered"
+    )]
+    async fn answer_on_groups(self, broker: &Broker) -> Result<Option<Bytes>, Refused> {
         let version = self.version;
         let answer = match self.key {
             ApiKey::JoinGroup => {
@@ -256,12 +264,16 @@ impl Call {
             }
             ApiKey::ListGroups => self.at_once(broker, |state, call, _| groups::list_groups(state, &call)),
             ApiKey::DeleteGroups => self.at_once(broker, |state, call, _| groups::delete_groups(state, call)),
-            _ => return self.answer_of_transactions(broker).map(Some),
+            _ => return self.answer_on_transactions(broker).map(Some),
         };
         answer.map(Some)
     }
 
-    fn answer_of_transactions(self, broker: &Broker) -> Result<Bytes, Refused> {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "of all of Kafka's requests these are the ones that are offered"
+    )]
+    fn answer_on_transactions(self, broker: &Broker) -> Result<Bytes, Refused> {
         let version = self.version;
         match self.key {
             ApiKey::InitProducerId => self.at_once(broker, |state, call, now| {
