@@ -10,7 +10,7 @@ use super::bounded::{self, Unreadable};
 use super::clock::Now;
 use super::state::{Broker, Reply, State};
 use super::topics::{admin, configs, fetch, metadata, offsets, produce};
-use super::transactions;
+use super::{groups, transactions};
 
 /// One kind of request and the versions of it that are answered.
 struct Offered {
@@ -31,6 +31,15 @@ const OFFERED: &[Offered] = &[
     offered(ApiKey::Fetch, 4, 12),
     offered(ApiKey::ListOffsets, 1, 7),
     offered(ApiKey::Metadata, 0, 12),
+    offered(ApiKey::OffsetCommit, 2, 9),
+    offered(ApiKey::OffsetFetch, 1, 9),
+    offered(ApiKey::FindCoordinator, 0, 5),
+    offered(ApiKey::JoinGroup, 0, 9),
+    offered(ApiKey::Heartbeat, 0, 4),
+    offered(ApiKey::LeaveGroup, 0, 5),
+    offered(ApiKey::SyncGroup, 0, 5),
+    offered(ApiKey::DescribeGroups, 0, 5),
+    offered(ApiKey::ListGroups, 0, 5),
     offered(ApiKey::ApiVersions, 0, 4),
     offered(ApiKey::CreateTopics, 2, 7),
     offered(ApiKey::DeleteTopics, 1, 6),
@@ -39,6 +48,9 @@ const OFFERED: &[Offered] = &[
     offered(ApiKey::DescribeConfigs, 1, 4),
     offered(ApiKey::AlterConfigs, 0, 2),
     offered(ApiKey::CreatePartitions, 0, 3),
+    offered(ApiKey::DeleteGroups, 0, 2),
+    offered(ApiKey::TxnOffsetCommit, 0, 4),
+    offered(ApiKey::OffsetDelete, 0, 0),
     offered(ApiKey::IncrementalAlterConfigs, 0, 1),
     offered(ApiKey::DescribeCluster, 0, 1),
     offered(ApiKey::InitProducerId, 0, 5),
@@ -169,6 +181,10 @@ impl Call {
         })
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "of all of Kafka's requests these are the ones that are offered"
+    )]
     async fn answer(self, broker: &Broker) -> Result<Option<Bytes>, Refused> {
         let version = self.version;
         let answer = match self.key {
@@ -206,6 +222,66 @@ impl Call {
             ApiKey::DescribeCluster => {
                 self.at_once(broker, |state, call, _| metadata::describe_cluster(state, call))
             }
+            _ => return self.answer_on_groups(broker).await,
+        };
+        answer.map(Some)
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "of all of Kafka's requests these are the ones that are offered"
+    )]
+    async fn answer_on_groups(self, broker: &Broker) -> Result<Option<Bytes>, Refused> {
+        let version = self.version;
+        let answer = match self.key {
+            ApiKey::JoinGroup => {
+                let join = move |state: &mut State, call, client: &Client, now| {
+                    groups::join_group(state, call, version, client, now)
+                };
+                return self.in_time(broker, join).await;
+            }
+            ApiKey::SyncGroup => {
+                let sync = move |state: &mut State, call, _: &Client, now| {
+                    groups::sync_group(state, call, version, now)
+                };
+                return self.in_time(broker, sync).await;
+            }
+            ApiKey::Heartbeat => {
+                self.at_once(broker, |state, call, now| groups::heartbeat(state, &call, now))
+            }
+            ApiKey::LeaveGroup => self.at_once(broker, |state, call, now| {
+                groups::leave_group(state, call, version, now)
+            }),
+            ApiKey::OffsetCommit => self.at_once(broker, |state, call, now| {
+                groups::offset_commit(state, call, version, now)
+            }),
+            ApiKey::OffsetFetch => self.at_once(broker, |state, call, _| {
+                groups::offset_fetch(state, call, version)
+            }),
+            ApiKey::TxnOffsetCommit => {
+                self.at_once(broker, |state, call, _| groups::txn_offset_commit(state, call))
+            }
+            ApiKey::OffsetDelete => self.at_once(broker, |state, call, _| groups::offset_delete(state, call)),
+            ApiKey::FindCoordinator => self.at_once(broker, |state, call, _| {
+                groups::find_coordinator(state, call, version)
+            }),
+            ApiKey::DescribeGroups => {
+                self.at_once(broker, |state, call, _| groups::describe_groups(state, call))
+            }
+            ApiKey::ListGroups => self.at_once(broker, |state, call, _| groups::list_groups(state, &call)),
+            ApiKey::DeleteGroups => self.at_once(broker, |state, call, _| groups::delete_groups(state, call)),
+            _ => return self.answer_on_transactions(broker).map(Some),
+        };
+        answer.map(Some)
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "of all of Kafka's requests these are the ones that are offered"
+    )]
+    fn answer_on_transactions(self, broker: &Broker) -> Result<Bytes, Refused> {
+        let version = self.version;
+        match self.key {
             ApiKey::InitProducerId => self.at_once(broker, |state, call, now| {
                 transactions::init_producer_id(state, &call, version, now)
             }),
@@ -227,9 +303,8 @@ impl Call {
             ApiKey::DescribeProducers => self.at_once(broker, |state, call, _| {
                 transactions::describe_producers(state, call)
             }),
-            other => return Err(Refused::Key(other as i16)),
-        };
-        answer.map(Some)
+            other => Err(Refused::Key(other as i16)),
+        }
     }
 
     fn produce(mut self, broker: &Broker) -> Result<Option<Bytes>, Refused> {

@@ -42,7 +42,7 @@ impl Transactions {
                 }
             }
             for group in &ended.groups {
-                groups.end_transaction(group, id, ended.outcome, now);
+                groups.end_transaction(group, id, ended.outcome);
             }
         }
     }
