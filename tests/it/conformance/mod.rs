@@ -10,6 +10,7 @@ mod configs;
 mod content;
 mod fetch;
 mod groups;
+mod offsets;
 mod produce;
 mod protocol;
 pub(crate) mod raw;
@@ -46,7 +47,7 @@ const AT_ONCE: usize = 4;
 const CHECK_PATIENCE: Duration = Duration::from_secs(240);
 
 /// The long ones come first, so that the end does not wait for them alone.
-const LISTS: [&[Check]; 10] = [
+const LISTS: [&[Check]; 11] = [
     chaos::CHECKS,
     groups::CHECKS,
     transactions::CHECKS,
@@ -54,6 +55,7 @@ const LISTS: [&[Check]; 10] = [
     produce::CHECKS,
     fetch::CHECKS,
     topics::CHECKS,
+    offsets::CHECKS,
     content::CHECKS,
     configs::CHECKS,
     protocol::CHECKS,

@@ -330,14 +330,19 @@ pub(crate) fn encode(records: &[Record], compression: Compression) -> Bytes {
     batch.freeze()
 }
 
-/// Takes the records of a fetched partition apart.
+/// Takes the records of a fetched partition apart. A broker may cut the last batch off where a size limit ends; readers
+/// leave such a piece alone.
 pub(crate) fn records(partition: &PartitionData) -> Vec<Record> {
     let mut bytes = partition.records.clone().unwrap_or_default();
-    RecordBatchDecoder::decode_all(&mut bytes)
-        .expect("whole batches")
-        .into_iter()
-        .flat_map(|batch| batch.records)
-        .collect()
+    let mut records = Vec::new();
+    while let Some(length) = bytes.get(8..12) {
+        let length = u32::from_be_bytes(length.try_into().expect("four bytes"));
+        if bytes.len() < 12 + usize::try_from(length).expect("a length") {
+            break;
+        }
+        records.extend(RecordBatchDecoder::decode(&mut bytes).expect("a batch").records);
+    }
+    records
 }
 
 /// Returns the values of a fetched partition's records, and of a marker `control`.
