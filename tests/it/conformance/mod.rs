@@ -18,6 +18,7 @@ mod table;
 mod tools;
 mod topics;
 mod transactions;
+mod versions;
 
 use std::any::Any;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,7 +48,7 @@ const AT_ONCE: usize = 4;
 const CHECK_PATIENCE: Duration = Duration::from_secs(240);
 
 /// The long ones come first, so that the end does not wait for them alone.
-const LISTS: [&[Check]; 11] = [
+const LISTS: [&[Check]; 12] = [
     chaos::CHECKS,
     groups::CHECKS,
     transactions::CHECKS,
@@ -55,6 +56,7 @@ const LISTS: [&[Check]; 11] = [
     produce::CHECKS,
     fetch::CHECKS,
     topics::CHECKS,
+    versions::CHECKS,
     offsets::CHECKS,
     content::CHECKS,
     configs::CHECKS,
