@@ -171,8 +171,7 @@ impl Log {
         }
         let expected = match producer.recent.back() {
             Some(last) if same_epoch => sequence_after(last.last_sequence, 1),
-            // After a marker alone the producer's numbers are not known yet: any may come first.
-            None if same_epoch => header.base_sequence,
+            // Each epoch counts from 0.
             Some(_) | None => 0,
         };
         if header.base_sequence == expected {

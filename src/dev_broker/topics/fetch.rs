@@ -10,6 +10,7 @@ use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopi
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
 use tokio::sync::Notify;
 
+use super::super::batch::LEADER_EPOCH;
 use super::super::state::{Broker, State};
 
 /// Waits, as long as the client allows, until there is as much as it asks for, or something to say at once.
@@ -110,6 +111,9 @@ impl Read {
         let Some(log) = state.topics.partition(topic, wanted.partition) else {
             return failed(ResponseError::UnknownTopicOrPartition);
         };
+        if wanted.current_leader_epoch > LEADER_EPOCH {
+            return failed(ResponseError::UnknownLeaderEpoch);
+        }
         if wanted.fetch_offset < log.start() || wanted.fetch_offset > log.end() {
             return failed(ResponseError::OffsetOutOfRange);
         }

@@ -95,7 +95,12 @@ impl Topics {
     }
 
     /// Changes one log and keeps account of the bytes.
-    fn change<T>(&mut self, topic: &str, index: i32, work: impl FnOnce(&mut Log) -> T) -> Option<T> {
+    pub(super) fn change<T>(
+        &mut self,
+        topic: &str,
+        index: i32,
+        work: impl FnOnce(&mut Log) -> T,
+    ) -> Option<T> {
         let log = self.partition_mut(topic, index)?;
         let before = log.bytes();
         let done = work(log);
@@ -187,4 +192,119 @@ fn text(text: impl Into<String>) -> StrBytes {
 
 fn topic_name(name: &str) -> TopicName {
     TopicName(text(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{Bytes, BytesMut};
+    use kafka_protocol::records::{
+        Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+    };
+
+    use super::super::batch;
+    use super::*;
+
+    const NOW: Now = Now {
+        elapsed: Duration::ZERO,
+        wall_ms: 1_000_000,
+    };
+
+    /// A batch of one record with a value of this many bytes.
+    fn batch_of(bytes: usize, timestamp: i64) -> Bytes {
+        let record = Record {
+            transactional: false,
+            control: false,
+            delete_horizon: false,
+            partition_leader_epoch: 0,
+            producer_id: -1,
+            producer_epoch: -1,
+            timestamp_type: TimestampType::Creation,
+            offset: 0,
+            sequence: -1,
+            timestamp,
+            key: None,
+            value: Some(vec![b'x'; bytes].into()),
+            headers: Default::default(),
+        };
+        let options = RecordEncodeOptions {
+            version: 2,
+            compression: Compression::None,
+        };
+        let mut encoded = BytesMut::new();
+        RecordBatchEncoder::encode(&mut encoded, [&record], &options).unwrap();
+        encoded.freeze()
+    }
+
+    fn append(topics: &mut Topics, topic: &str, bytes: usize, timestamp: i64) {
+        let encoded = batch_of(bytes, timestamp);
+        let header = batch::check(&encoded).unwrap();
+        let appended = topics.change(topic, 0, |log| log.append(&encoded, header, TimeOf::Create, NOW));
+        appended.unwrap().unwrap();
+        topics.keep_within_memory();
+    }
+
+    fn with(topic: &str, settings: &[(&str, &str)], bytes_max: usize) -> Topics {
+        let mut topics = Topics::new(bytes_max);
+        let mut configs = Configs::default();
+        for (name, value) in settings {
+            configs.set(name, Some(value)).map_err(|unfit| unfit.0).unwrap();
+        }
+        topics.insert(topic, 1, configs);
+        topics
+    }
+
+    #[test]
+    fn a_full_memory_drops_the_oldest_of_the_largest() {
+        let mut topics = with("large", &[], 100_000);
+        topics.insert("small", 1, Configs::default());
+        append(&mut topics, "small", 1_000, 0);
+        for _ in 0..1_000 {
+            append(&mut topics, "large", 1_000, 0);
+            assert!(topics.bytes <= 100_000);
+        }
+        let large = topics.partition("large", 0).unwrap();
+        assert_eq!(large.end(), 1_000);
+        assert!((900..950).contains(&large.start()), "begins at {}", large.start());
+        assert_eq!(topics.partition("small", 0).unwrap().start(), 0);
+        let (large, small) = (large.bytes(), topics.partition("small", 0).unwrap().bytes());
+        assert_eq!(topics.bytes, large + small);
+        topics.remove("large").unwrap();
+        assert_eq!(topics.bytes, small);
+    }
+
+    #[test]
+    fn what_is_older_than_its_topic_keeps_goes() {
+        let mut topics = with("aged", &[("retention.ms", "5000")], usize::MAX);
+        for age in [9_000, 6_000, 4_000, 0] {
+            append(&mut topics, "aged", 10, NOW.wall_ms - age);
+        }
+        let due = topics.next_deadline().unwrap();
+        let before = Now {
+            elapsed: due - Duration::from_millis(1),
+            ..NOW
+        };
+        topics.on_time(before);
+        assert_eq!(topics.partition("aged", 0).unwrap().start(), 0);
+        topics.on_time(Now { elapsed: due, ..NOW });
+        assert_eq!(topics.partition("aged", 0).unwrap().start(), 2);
+        assert!(topics.next_deadline().unwrap() > due);
+    }
+
+    #[test]
+    fn what_exceeds_the_bytes_that_its_topic_keeps_goes() {
+        let mut topics = with(
+            "bounded",
+            &[("retention.bytes", "2500"), ("retention.ms", "-1")],
+            usize::MAX,
+        );
+        for _ in 0..5 {
+            append(&mut topics, "bounded", 1_000, 0);
+        }
+        topics.on_time(Now {
+            elapsed: RETENTION_CHECK,
+            ..NOW
+        });
+        let log = topics.partition("bounded", 0).unwrap();
+        assert_eq!((log.start(), log.end()), (3, 5));
+    }
 }

@@ -28,6 +28,10 @@ pub(in super::super) fn list_offsets(state: &State, request: ListOffsetsRequest)
             let log = state.topics.partition(&topic.name, wanted.partition_index);
             let found = log
                 .ok_or(ResponseError::UnknownTopicOrPartition)
+                .and_then(|log| match wanted.current_leader_epoch {
+                    ..=LEADER_EPOCH => Ok(log),
+                    _ => Err(ResponseError::UnknownLeaderEpoch),
+                })
                 .and_then(|log| find(log, wanted.timestamp, request.isolation_level == 1));
             let (code, found) = code_of(found);
             let (offset, timestamp) = found.flatten().unwrap_or((-1, -1));

@@ -412,7 +412,12 @@ fn broker_settings(cluster: &Cluster) {
 }
 
 /// Deletes records below an offset; answers the low watermark.
-fn delete_before(raw: &mut Raw, topic: &str, partition: i32, offset: i64) -> Result<i64, ResponseError> {
+pub(super) fn delete_before(
+    raw: &mut Raw,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+) -> Result<i64, ResponseError> {
     let partition = DeleteRecordsPartition::default()
         .with_partition_index(partition)
         .with_offset(offset);

@@ -11,6 +11,7 @@ mod content;
 mod fetch;
 mod groups;
 mod member;
+mod offsets;
 mod produce;
 mod protocol;
 pub(crate) mod raw;
@@ -18,6 +19,7 @@ mod table;
 mod tools;
 mod topics;
 mod transactions;
+mod versions;
 
 use std::any::Any;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,7 +49,7 @@ const AT_ONCE: usize = 4;
 const CHECK_PATIENCE: Duration = Duration::from_secs(240);
 
 /// The long ones come first, so that the end does not wait for them alone.
-const LISTS: [&[Check]; 10] = [
+const LISTS: [&[Check]; 12] = [
     chaos::CHECKS,
     groups::CHECKS,
     transactions::CHECKS,
@@ -55,6 +57,8 @@ const LISTS: [&[Check]; 10] = [
     produce::CHECKS,
     fetch::CHECKS,
     topics::CHECKS,
+    versions::CHECKS,
+    offsets::CHECKS,
     content::CHECKS,
     configs::CHECKS,
     protocol::CHECKS,

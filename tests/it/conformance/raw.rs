@@ -4,7 +4,7 @@
 //! a check is about another.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -124,11 +124,9 @@ impl Raw {
         self.stream.write_all(bytes).expect("the broker takes bytes");
     }
 
-    /// Sends bytes as they are; the broker may have closed the connection before all are sent.
-    pub(crate) fn write_if_open(&mut self, bytes: &[u8]) {
-        if let Err(error) = self.stream.write_all(bytes) {
-            assert!(is_closed(error.kind()), "write: {error}");
-        }
+    /// Ends one direction of the connection, or both.
+    pub(crate) fn shutdown(&mut self, how: Shutdown) {
+        self.stream.shutdown(how).expect("the connection is open");
     }
 
     /// Reads one frame, without its length; `None` when the broker closed the connection.
@@ -225,16 +223,7 @@ impl Raw {
         partition: i32,
         time: i64,
     ) -> ListOffsetsPartitionResponse {
-        let partition = ListOffsetsPartition::default()
-            .with_partition_index(partition)
-            .with_current_leader_epoch(-1)
-            .with_timestamp(time);
-        let topic = ListOffsetsTopic::default()
-            .with_name(topic_name(topic))
-            .with_partitions(vec![partition]);
-        let request = ListOffsetsRequest::default()
-            .with_replica_id(BrokerId(-1))
-            .with_topics(vec![topic]);
+        let request = list_offsets_request(topic, partition, time);
         let mut answer = self.ask(LIST_OFFSETS, &request);
         answer.topics.remove(0).partitions.remove(0)
     }
@@ -330,14 +319,19 @@ pub(crate) fn encode(records: &[Record], compression: Compression) -> Bytes {
     batch.freeze()
 }
 
-/// Takes the records of a fetched partition apart.
+/// Takes the records of a fetched partition apart. A broker may cut the last batch off where a size limit ends; readers
+/// leave such a piece alone.
 pub(crate) fn records(partition: &PartitionData) -> Vec<Record> {
     let mut bytes = partition.records.clone().unwrap_or_default();
-    RecordBatchDecoder::decode_all(&mut bytes)
-        .expect("whole batches")
-        .into_iter()
-        .flat_map(|batch| batch.records)
-        .collect()
+    let mut records = Vec::new();
+    while let Some(length) = bytes.get(8..12) {
+        let length = u32::from_be_bytes(length.try_into().expect("four bytes"));
+        if bytes.len() < 12 + usize::try_from(length).expect("a length") {
+            break;
+        }
+        records.extend(RecordBatchDecoder::decode(&mut bytes).expect("a batch").records);
+    }
+    records
 }
 
 /// Returns the values of a fetched partition's records, and of a marker `control`.
@@ -387,6 +381,20 @@ pub(crate) fn fetch_request(topic: &str, from: &[(i32, i64)], how: &Fetch) -> Fe
         .with_isolation_level(how.isolation_level)
         .with_session_id(0)
         .with_session_epoch(-1)
+        .with_topics(vec![topic])
+}
+
+/// Makes a request to look an offset up, as [`Raw::list_offset`] does.
+pub(crate) fn list_offsets_request(topic: &str, partition: i32, time: i64) -> ListOffsetsRequest {
+    let partition = ListOffsetsPartition::default()
+        .with_partition_index(partition)
+        .with_current_leader_epoch(-1)
+        .with_timestamp(time);
+    let topic = ListOffsetsTopic::default()
+        .with_name(topic_name(topic))
+        .with_partitions(vec![partition]);
+    ListOffsetsRequest::default()
+        .with_replica_id(BrokerId(-1))
         .with_topics(vec![topic])
 }
 
