@@ -19,6 +19,8 @@ use super::group::{Group, GroupState};
 
 /// Kinds of keys that FindCoordinator is asked for; both have their coordinator here.
 const KEY_TYPES: [i8; 2] = [0, 1];
+/// From this version on a group that DescribeGroups does not find is an error.
+const UNKNOWN_IS_AN_ERROR: i16 = 6;
 /// From this version on FindCoordinator has several keys.
 const FIND_BATCHED: i16 = 4;
 /// What anybody may do with a group: read (3), delete (6), describe (8), describe and alter its settings (10, 11); the
@@ -69,11 +71,12 @@ pub(in crate::dev_broker) fn find_coordinator(
 pub(in crate::dev_broker) fn describe_groups(
     state: &State,
     request: DescribeGroupsRequest,
+    version: i16,
 ) -> DescribeGroupsResponse {
     let groups = request.groups.into_iter().map(|group_id| {
         let mut described = match state.groups.get(&group_id) {
             Some(entry) => describe(&entry.group),
-            None => DescribedGroup::default().with_group_state(DEAD),
+            None => unknown(&group_id, version),
         };
         if request.include_authorized_operations {
             described.authorized_operations = OPERATIONS;
@@ -102,6 +105,19 @@ fn describe(group: &Group) -> DescribedGroup {
         .with_protocol_type(group.protocol_type().cloned().unwrap_or_default())
         .with_protocol_data(protocol.cloned().unwrap_or_default())
         .with_members(members.collect())
+}
+
+fn unknown(group_id: &GroupId, version: i16) -> DescribedGroup {
+    let described = DescribedGroup::default().with_group_state(DEAD);
+    if version < UNKNOWN_IS_AN_ERROR {
+        return described;
+    }
+    described
+        .with_error_code(ResponseError::GroupIdNotFound.code())
+        .with_error_message(Some(StrBytes::from_string(format!(
+            "Group {} not found.",
+            group_id.as_str()
+        ))))
 }
 
 /// Lists groups, all of them or those in the states and of the types asked for.
