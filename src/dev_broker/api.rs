@@ -190,7 +190,9 @@ impl Call {
         let answer = match self.key {
             ApiKey::Produce => return self.produce(broker),
             ApiKey::Fetch => return self.fetch(broker).await,
-            ApiKey::ListOffsets => self.at_once(broker, |state, call, _| offsets::list_offsets(state, call)),
+            ApiKey::ListOffsets => self.at_once(broker, |state, call, _| {
+                offsets::list_offsets(state, call, version)
+            }),
             ApiKey::Metadata => {
                 self.at_once(broker, |state, call, _| metadata::metadata(state, call, version))
             }
