@@ -67,6 +67,15 @@ pub(super) fn decode<Q: Decodable>(mut body: Bytes, key: ApiKey, version: i16) -
     if is_compact {
         return read(&mut Compact(body), version);
     }
+    decode_classic(body, version)
+}
+
+/// Reads what is in one of the older encodings, a body or something inside one.
+///
+/// # Errors
+///
+/// It is not one.
+pub(super) fn decode_classic<Q: Decodable>(mut body: Bytes, version: i16) -> Result<Q, Unreadable> {
     read::<Q>(&mut Cut(body.clone()), version)?;
     read(&mut body, version)
 }
