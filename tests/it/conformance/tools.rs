@@ -145,14 +145,14 @@ fn configs(cluster: &Cluster) {
     run(&[
         "--alter",
         "--add-config",
-        "max.message.bytes=2000,cleanup.policy=compact",
+        "max.message.bytes=2000,retention.ms=60000",
     ]);
     let set = "max.message.bytes=2000 sensitive=false synonyms={DYNAMIC_TOPIC_CONFIG:max.message.bytes=2000";
     wait_until("the tool sees the setting", || run(&["--describe"]).contains(set));
     run(&["--alter", "--delete-config", "max.message.bytes"]);
     wait_until("the tool does not see the setting", || {
         let described = run(&["--describe"]);
-        described.contains("cleanup.policy=compact") && !described.contains("max.message.bytes")
+        described.contains("retention.ms=60000") && !described.contains("max.message.bytes")
     });
     let all = run(&["--describe", "--all"]);
     assert!(
