@@ -3,10 +3,10 @@
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
-use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, RequestHeader, ResponseHeader};
+use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
-use super::bounded::Bounded;
+use super::bounded::{self, Unreadable};
 use super::clock::Now;
 use super::state::{Broker, Reply, State};
 use super::topics::{admin, configs, fetch, metadata, offsets, produce};
@@ -98,7 +98,11 @@ pub(super) enum Refused {
         max: i16,
     },
     #[error("a request {key:?} of version {version} cannot be read: {why}")]
-    Malformed { key: ApiKey, version: i16, why: String },
+    Malformed {
+        key: ApiKey,
+        version: i16,
+        why: Unreadable,
+    },
     #[error("the answer to {key:?} of version {version} cannot be written: {why}")]
     Answer { key: ApiKey, version: i16, why: String },
     #[error("the answer to {0:?} was never decided")]
@@ -111,7 +115,7 @@ struct Call {
     version: i16,
     correlation_id: i32,
     client: Client,
-    body: Bounded,
+    body: Bytes,
 }
 
 /// Answers one request, without the length before it. With nothing when the client wants no answer.
@@ -161,17 +165,19 @@ fn api_versions() -> ApiVersionsResponse {
 }
 
 impl Call {
-    fn read(key: ApiKey, version: i16, client: Client, frame: Bytes) -> Result<Self, Refused> {
-        let mut body = Bounded::new(frame);
-        let header = RequestHeader::decode(&mut body, key.request_header_version(version))
-            .map_err(|error| malformed(key, version, &error))?;
+    fn read(key: ApiKey, version: i16, client: Client, mut frame: Bytes) -> Result<Self, Refused> {
+        let header = bounded::header(&mut frame, key, version).map_err(|why| Refused::Malformed {
+            key,
+            version,
+            why,
+        })?;
         let id = header.client_id.map(|id| id.to_string()).unwrap_or_default();
         Ok(Self {
             key,
             version,
             correlation_id: header.correlation_id,
             client: Client { id, ..client },
-            body,
+            body: frame,
         })
     }
 
@@ -343,20 +349,13 @@ impl Call {
     }
 
     fn request<Q: Decodable>(&mut self) -> Result<Q, Refused> {
-        let read = Q::decode(&mut self.body, self.version);
-        read.map_err(|error| malformed(self.key, self.version, &error))
+        let (key, version) = (self.key, self.version);
+        let body = std::mem::take(&mut self.body);
+        bounded::decode(body, key, version).map_err(|why| Refused::Malformed { key, version, why })
     }
 
     fn encode<R: Encodable>(&self, response: &R) -> Result<Bytes, Refused> {
         encode(self.key, self.version, self.correlation_id, response)
-    }
-}
-
-fn malformed(key: ApiKey, version: i16, error: &impl std::fmt::Display) -> Refused {
-    Refused::Malformed {
-        key,
-        version,
-        why: error.to_string().trim_end().to_owned(),
     }
 }
 

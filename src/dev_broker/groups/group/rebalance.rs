@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::ConsumerProtocolSubscription;
-use kafka_protocol::protocol::{Decodable as _, StrBytes};
+use kafka_protocol::protocol::StrBytes;
 
-use super::super::super::bounded::Bounded;
+use super::super::super::bounded;
 use super::member::refuse_sync;
 use super::{CONSUMER, Group, GroupState, Subscriptions};
 
@@ -176,6 +176,6 @@ impl Group {
 /// Reads the topics out of a consumer's subscription. Version 0 is the beginning of every later one.
 fn subscribed_topics(mut metadata: Bytes) -> Option<Vec<StrBytes>> {
     metadata.try_get_i16().ok()?;
-    let subscription = ConsumerProtocolSubscription::decode(&mut Bounded::new(metadata), 0).ok()?;
+    let subscription: ConsumerProtocolSubscription = bounded::decode_classic(metadata, 0).ok()?;
     Some(subscription.topics)
 }
