@@ -260,9 +260,9 @@ impl Call {
             ApiKey::OffsetFetch => self.at_once(broker, |state, call, _| {
                 groups::offset_fetch(state, call, version)
             }),
-            ApiKey::TxnOffsetCommit => {
-                self.at_once(broker, |state, call, _| groups::txn_offset_commit(state, call))
-            }
+            ApiKey::TxnOffsetCommit => self.at_once(broker, |state, call, _| {
+                groups::txn_offset_commit(state, call, version)
+            }),
             ApiKey::OffsetDelete => self.at_once(broker, |state, call, _| groups::offset_delete(state, call)),
             ApiKey::FindCoordinator => self.at_once(broker, |state, call, _| {
                 groups::find_coordinator(state, call, version)
