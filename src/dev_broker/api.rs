@@ -38,7 +38,7 @@ const OFFERED: &[Offered] = &[
     offered(ApiKey::Heartbeat, 0, 4),
     offered(ApiKey::LeaveGroup, 0, 5),
     offered(ApiKey::SyncGroup, 0, 5),
-    offered(ApiKey::DescribeGroups, 0, 5),
+    offered(ApiKey::DescribeGroups, 0, 6),
     offered(ApiKey::ListGroups, 0, 5),
     offered(ApiKey::ApiVersions, 0, 4),
     offered(ApiKey::CreateTopics, 2, 7),
@@ -267,9 +267,9 @@ impl Call {
             ApiKey::FindCoordinator => self.at_once(broker, |state, call, _| {
                 groups::find_coordinator(state, call, version)
             }),
-            ApiKey::DescribeGroups => {
-                self.at_once(broker, |state, call, _| groups::describe_groups(state, call))
-            }
+            ApiKey::DescribeGroups => self.at_once(broker, |state, call, _| {
+                groups::describe_groups(state, call, version)
+            }),
             ApiKey::ListGroups => self.at_once(broker, |state, call, _| groups::list_groups(state, &call)),
             ApiKey::DeleteGroups => self.at_once(broker, |state, call, _| groups::delete_groups(state, call)),
             _ => return self.answer_on_transactions(broker).map(Some),
