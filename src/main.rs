@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use frontstream::config::cli::{Cli, Command, Global};
-use frontstream::config::{self, Environment, Purpose, Report, Settings};
+use frontstream::config::{self, Environment, Origin, Purpose, Report, Settings};
 use frontstream::lifecycle::Exit;
 use frontstream::roles::host::Role;
 use frontstream::{observe, operate, roles};
@@ -31,7 +31,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Receiver => host(start(&global, Purpose::Receiver)?, Role::Receiver),
         Command::Processor => host(start(&global, Purpose::Processor)?, Role::Processor),
         Command::Dev(args) => {
-            let settings = start(&global, Purpose::Dev)?;
+            let settings = start_dev(&global)?;
             to_its_end(roles::dev::run(settings, &args, global.json))
         }
         Command::Send(args) => operate::send::run(&start(&global, Purpose::Send)?, &args, global.json),
@@ -65,14 +65,25 @@ fn to_its_end<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
 
 /// Reads the settings and starts logging: what every role and command begins with.
 fn start(global: &Global, purpose: Purpose) -> anyhow::Result<Settings> {
-    let mut settings = config::load(&global.sources(Environment::of_process()), purpose)?;
-    if purpose == Purpose::Dev && settings.log.filter == "info" {
-        // What `dev` prints is what there is to see; a filter that somebody chose is kept.
+    let settings = config::load(&global.sources(Environment::of_process()), purpose)?;
+    start_logging(&settings)?;
+    Ok(settings)
+}
+
+/// The same for `dev`, whose log is quiet unless somebody chose a filter: what it prints is what there is to see.
+fn start_dev(global: &Global) -> anyhow::Result<Settings> {
+    let reading = config::read(&global.sources(Environment::of_process()), Purpose::Dev);
+    let filter = reading.origin("log.filter");
+    let mut settings = reading.into_settings()?;
+    if filter == Origin::Default {
         "warn".clone_into(&mut settings.log.filter);
     }
-    observe::start_logging(&settings.log)
-        .map_err(|error| anyhow::anyhow!("logging does not start: {error}"))?;
+    start_logging(&settings)?;
     Ok(settings)
+}
+
+fn start_logging(settings: &Settings) -> anyhow::Result<()> {
+    observe::start_logging(&settings.log).map_err(|error| anyhow::anyhow!("logging does not start: {error}"))
 }
 
 /// Decides the exit code: what the error was marked with, or what kind of error it is.
