@@ -96,7 +96,8 @@ pub enum Command {
     /// Signs and posts webhooks: files, folders, or load.
     #[command(
         after_help = "Examples:\n  frontstream send application/inbound_received.json\n  \
-        frontstream send --rate 1000 --duration 60s --conversations 500"
+        frontstream send --rate 1000 --duration 60s --conversations 500\n  \
+        FRONT_APP_SECRET=… frontstream send --secret env:FRONT_APP_SECRET --show-curl"
     )]
     Send(Send),
     /// Prints the records of a topic, decoded; with --json as JSON lines.
@@ -174,8 +175,9 @@ pub struct Send {
     /// How to sign.
     #[arg(long, value_enum, default_value_t = Scheme::Application)]
     pub scheme: Scheme,
-    /// Which of the scheme's configured secrets signs; the first without it.
-    #[arg(long, value_name = "NAME")]
+    /// The secret that signs: the name of one that is configured for the scheme (the first without this flag), or
+    /// where one stands: env:NAME, file:PATH.
+    #[arg(long, value_name = "SECRET")]
     pub secret: Option<String>,
     /// The company: posts to /api/webhooks/front/TENANT.
     #[arg(long)]
@@ -189,6 +191,9 @@ pub struct Send {
     /// Stops after this time; without --count and --duration, at Ctrl-C.
     #[arg(long, value_parser = value::duration, value_name = "DURATION")]
     pub duration: Option<Duration>,
+    /// Posts nothing: prints the curl command that posts each file, signed now; without files, one of a small webhook.
+    #[arg(long, conflicts_with_all = ["rate", "conversations", "burst", "seed", "count", "duration", "verbose", "concurrency"])]
+    pub show_curl: bool,
     /// Prints every answer, not only the summary.
     #[arg(long, short)]
     pub verbose: bool,

@@ -8,6 +8,7 @@ pub mod tail;
 pub mod topics;
 
 // What `dev` shares with the commands.
+pub(crate) mod curl;
 pub(crate) mod post;
 pub(crate) mod sign;
 pub(crate) mod traffic;

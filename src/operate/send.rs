@@ -6,10 +6,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::post::{Answer, Limits, Poster, Tally, load, millis};
-use super::print;
-use super::sign::{Scheme, Signer};
+use super::sign::{Header, Scheme, Signer};
 use super::traffic::{Shape, Traffic};
-use crate::config::{NamedSecret, Settings, cli};
+use super::{curl, print};
+use crate::config::{Environment, Place, Secret, Settings, cli};
 use crate::lifecycle::{Clock, Exit, Instant, Stop, stop_on_signals};
 
 /// Where a receiver takes webhooks.
@@ -25,8 +25,13 @@ const CHALLENGE: &str = "frontstream-send-challenge";
 /// No secret is configured for the scheme, a file cannot be read, or standard output is closed. Answers that are no
 /// success are no error: the exit code says so.
 pub fn run(settings: &Settings, args: &cli::Send, json: bool) -> anyhow::Result<Exit> {
-    let signer = Signer::new(args.scheme, secret_of(settings, args)?.value.clone());
-    let poster = Poster::new(&url_of(settings, args)?, signer, Clock::system())?;
+    let signer = Signer::new(args.scheme, secret_of(settings, args)?);
+    let url = url_of(settings, args)?;
+    if args.show_curl {
+        show_curl(&url, &signer, args, json)?;
+        return Ok(Exit::Done);
+    }
+    let poster = Poster::new(&url, signer, Clock::system())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -88,15 +93,9 @@ async fn send_files(poster: &Poster, args: &cli::Send, json: bool, stop: &Stop) 
         if stop.is_cancelled() {
             break;
         }
-        let body = std::fs::read(&file)
-            .with_context(|| format!("reading {}", file.display()))
-            .context(Exit::Usage)?;
-        let handshake = args.scheme == Scheme::Application && is_handshake(&body);
-        let more = if handshake {
-            vec![("x-front-challenge", CHALLENGE.to_owned())]
-        } else {
-            Vec::new()
-        };
+        let body = body_of(&file)?;
+        let more = handshake_of(args.scheme, &body);
+        let handshake = !more.is_empty();
         let mut answer = poster.post(body, &more).await;
         if handshake && answer.is_success() && !answer.body.contains(CHALLENGE) {
             answer.label = format!("{} without the challenge", answer.label);
@@ -123,9 +122,44 @@ fn tell(what: &str, answer: &Answer, json: bool) {
     let _ = print(&line);
 }
 
-fn is_handshake(body: &[u8]) -> bool {
+/// Prints the commands that post what the arguments say, signed now.
+fn show_curl(url: &str, signer: &Signer, args: &cli::Send, json: bool) -> anyhow::Result<()> {
+    let now = Clock::system().now();
+    let show = |line: String| {
+        print(&if json {
+            serde_json::json!({ "curl": line }).to_string()
+        } else {
+            line
+        })
+    };
+    if args.paths.is_empty() {
+        show(curl::yours(url, args.scheme, signer, now))?;
+        return Ok(());
+    }
+    for file in files_of(&args.paths)? {
+        let body = body_of(&file)?;
+        let mut headers = signer.headers(&body, now);
+        headers.extend(handshake_of(args.scheme, &body));
+        show(curl::line(url, &headers, curl::Body::File(&file)))?;
+    }
+    Ok(())
+}
+
+fn body_of(file: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(file)
+        .with_context(|| format!("reading {}", file.display()))
+        .context(Exit::Usage)
+}
+
+/// Returns the header that Front sends with its handshake; none for any other body.
+fn handshake_of(scheme: Scheme, body: &[u8]) -> Vec<Header> {
     let parsed = serde_json::from_slice::<serde_json::Value>(body).ok();
-    parsed.is_some_and(|body| body["type"] == "sync")
+    let handshake = scheme == Scheme::Application && parsed.is_some_and(|body| body["type"] == "sync");
+    if handshake {
+        vec![("x-front-challenge", CHALLENGE.to_owned())]
+    } else {
+        Vec::new()
+    }
 }
 
 fn files_of(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
@@ -161,7 +195,13 @@ fn add_files(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn secret_of<'s>(settings: &'s Settings, args: &cli::Send) -> anyhow::Result<&'s NamedSecret> {
+fn secret_of(settings: &Settings, args: &cli::Send) -> anyhow::Result<Secret> {
+    if let Some(place) = args.secret.as_deref().and_then(Place::from_text) {
+        return place
+            .read(&Environment::of_process())
+            .context("--secret")
+            .context(Exit::Usage);
+    }
     let receiver = &settings.receiver;
     let (secrets, key) = match args.scheme {
         Scheme::Application => (&receiver.application.secrets, "receiver.application.secrets"),
@@ -173,9 +213,12 @@ fn secret_of<'s>(settings: &'s Settings, args: &cli::Send) -> anyhow::Result<&'s
         None => secrets.first(),
     };
     found
+        .map(|secret| secret.value.clone())
         .with_context(|| match &args.secret {
             Some(name) => format!("{key} has no secret named {name}"),
-            None => format!("{key} is empty: send signs as Front does, and needs the receiver's secret"),
+            None => format!(
+                "{key} is empty: send signs as Front does, and needs the receiver's secret, there or by --secret env:NAME"
+            ),
         })
         .context(Exit::Usage)
 }

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use super::samples::{Happening, Template};
+use super::samples::{Happening, Template, base_36};
 use super::sign::Scheme;
 use crate::model::Timestamp;
 
@@ -208,20 +208,6 @@ impl Ids {
         self.next += 1;
         number
     }
-}
-
-/// Writes a number as Front writes its ids.
-fn base_36(mut number: u64) -> String {
-    let mut digits = Vec::new();
-    loop {
-        let digit = u32::try_from(number % 36).expect("below 36");
-        digits.push(char::from_digit(digit, 36).expect("below 36"));
-        number /= 36;
-        if number == 0 {
-            break;
-        }
-    }
-    digits.iter().rev().collect()
 }
 
 /// SplitMix64: small, seeded, good enough for traffic. Source: Steele, Lea and Flood, OOPSLA 2014.
