@@ -19,6 +19,8 @@ pub mod emit;
 pub mod roles;
 pub mod operate;
 pub mod admin;
+#[cfg(feature = "dev-broker")]
+pub mod dev_broker;
 
 // Ground.
 pub mod kafka;

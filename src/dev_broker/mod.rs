@@ -40,12 +40,23 @@ pub struct DevBroker {
 }
 
 impl DevBroker {
-    /// Listens on `listen` (port 0: a free one) and serves from a thread of its own until dropped.
+    /// Listens on `listen` (port 0: a free one) and serves from a thread of its own until dropped; holds up to a
+    /// gibibyte of records.
     ///
     /// # Errors
     ///
     /// The address cannot be taken, or the machine gives no thread.
     pub fn start(listen: SocketAddr) -> io::Result<Self> {
+        Self::with_memory(listen, 1 << 30)
+    }
+
+    /// Like [`DevBroker::start`], with records of `log_bytes_max` bytes as they are encoded; when there are more, the
+    /// oldest of the largest partitions are dropped.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be taken, or the machine gives no thread.
+    pub fn with_memory(listen: SocketAddr, log_bytes_max: usize) -> io::Result<Self> {
         let listener = TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -57,7 +68,7 @@ impl DevBroker {
         let thread = std::thread::Builder::new()
             .name("dev-broker".into())
             .spawn(move || {
-                let broker = Broker::new(address);
+                let broker = Broker::new(address, log_bytes_max);
                 if let Err(error) = runtime.block_on(connection::serve(listener, broker, stopping)) {
                     tracing::error!(%error, "the in-process broker takes no more connections");
                 }

@@ -63,12 +63,12 @@ pub(super) struct Broker {
 }
 
 impl Broker {
-    pub(super) fn new(address: SocketAddr) -> Self {
+    pub(super) fn new(address: SocketAddr, log_bytes_max: usize) -> Self {
         Self {
             clock: Clock::new(),
             state: Mutex::new(State {
                 address,
-                topics: Topics::new(),
+                topics: Topics::new(log_bytes_max),
                 groups: Groups::new(),
                 transactions: Transactions::new(),
             }),

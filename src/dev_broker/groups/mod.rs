@@ -23,6 +23,11 @@ impl Groups {
         let _ = now;
     }
 
+    /// Drops what was committed for a topic that is deleted.
+    pub(super) fn forget_topic(&mut self, topic: &str) {
+        let _ = topic;
+    }
+
     /// Takes over, or drops, the offsets that `producer_id` committed to `group` in its transaction that ended.
     pub(super) fn end_transaction(&mut self, group: &str, producer_id: i64, outcome: Outcome, now: Now) {
         let _ = (group, producer_id, outcome, now);

@@ -1,0 +1,277 @@
+//! Which requests there are, in which versions, and who answers them.
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, RequestHeader, ResponseHeader};
+use kafka_protocol::protocol::{Decodable, Encodable};
+
+use super::bounded::Bounded;
+use super::clock::Now;
+use super::state::{Broker, Reply, State};
+use super::topics::{admin, configs, fetch, metadata, offsets, produce};
+
+/// One kind of request and the versions of it that are answered.
+struct Offered {
+    key: ApiKey,
+    min: i16,
+    max: i16,
+}
+
+const fn offered(key: ApiKey, min: i16, max: i16) -> Offered {
+    Offered { key, min, max }
+}
+
+/// Fetch stops at 12, the last version that names topics, and whatever belongs to transactions at the last version
+/// before transactions of version 2, in which the broker adds partitions by itself. Clients take the highest version
+/// that both sides have.
+const OFFERED: &[Offered] = &[
+    offered(ApiKey::Produce, 3, 11),
+    offered(ApiKey::Fetch, 4, 12),
+    offered(ApiKey::ListOffsets, 1, 7),
+    offered(ApiKey::Metadata, 0, 12),
+    offered(ApiKey::ApiVersions, 0, 4),
+    offered(ApiKey::CreateTopics, 2, 7),
+    offered(ApiKey::DeleteTopics, 1, 6),
+    offered(ApiKey::DeleteRecords, 0, 2),
+    offered(ApiKey::OffsetForLeaderEpoch, 2, 4),
+    offered(ApiKey::DescribeConfigs, 1, 4),
+    offered(ApiKey::AlterConfigs, 0, 2),
+    offered(ApiKey::CreatePartitions, 0, 3),
+    offered(ApiKey::IncrementalAlterConfigs, 0, 1),
+    offered(ApiKey::DescribeCluster, 0, 1),
+];
+
+/// librdkafka before 2.8 does not compress unless version 0 of Produce is offered. Apache Kafka 4 offers it for that
+/// reason too, and answers no request of it (KAFKA-18659).
+const PRODUCE_MIN_SAID: i16 = 0;
+
+/// Who sent a request.
+pub(super) struct Client {
+    /// What it calls itself.
+    pub(super) id: String,
+    /// Its address as Kafka shows it: `/127.0.0.1`.
+    pub(super) host: String,
+}
+
+impl Client {
+    pub(super) fn new(host: String) -> Self {
+        Self {
+            id: String::new(),
+            host,
+        }
+    }
+}
+
+/// Why a connection is closed instead of answered.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    #[error("a request of {0} bytes is too short for its header")]
+    Short(usize),
+    #[error("there is no request with the key {0} here")]
+    Key(i16),
+    #[error("{key:?} is answered in versions {min} to {max}, not in {version}")]
+    Version {
+        key: ApiKey,
+        version: i16,
+        min: i16,
+        max: i16,
+    },
+    #[error("a request {key:?} of version {version} cannot be read: {why}")]
+    Malformed { key: ApiKey, version: i16, why: String },
+    #[error("the answer to {key:?} of version {version} cannot be written: {why}")]
+    Answer { key: ApiKey, version: i16, why: String },
+    #[error("the answer to {0:?} was never decided")]
+    Undecided(ApiKey),
+}
+
+/// A request whose header was read.
+struct Call {
+    key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    client: Client,
+    body: Bounded,
+}
+
+/// Answers one request, without the length before it. With nothing when the client wants no answer.
+///
+/// # Errors
+///
+/// It cannot be answered: close the connection.
+pub(super) async fn answer(broker: &Broker, client: Client, frame: Bytes) -> Result<Option<Bytes>, Refused> {
+    let (key, version) = match frame.get(..4) {
+        Some(mut start) => (start.get_i16(), start.get_i16()),
+        None => return Err(Refused::Short(frame.len())),
+    };
+    let offered = OFFERED.iter().find(|offered| offered.key as i16 == key);
+    let offered = offered.ok_or(Refused::Key(key))?;
+    let key = offered.key;
+    if (offered.min..=offered.max).contains(&version) {
+        return Call::read(key, version, client, frame)?.answer(broker).await;
+    }
+    if key == ApiKey::ApiVersions {
+        // The one request whose version a client can only guess: answered in version 0, which every client reads.
+        let correlation_id = frame.get(4..8).map_or(0, |mut id| id.get_i32());
+        let response = api_versions().with_error_code(ResponseError::UnsupportedVersion.code());
+        return encode(key, 0, correlation_id, &response).map(Some);
+    }
+    let (min, max) = (offered.min, offered.max);
+    Err(Refused::Version {
+        key,
+        version,
+        min,
+        max,
+    })
+}
+
+fn api_versions() -> ApiVersionsResponse {
+    let keys = OFFERED.iter().map(|offered| {
+        let min = if offered.key == ApiKey::Produce {
+            PRODUCE_MIN_SAID
+        } else {
+            offered.min
+        };
+        ApiVersion::default()
+            .with_api_key(offered.key as i16)
+            .with_min_version(min)
+            .with_max_version(offered.max)
+    });
+    ApiVersionsResponse::default().with_api_keys(keys.collect())
+}
+
+impl Call {
+    fn read(key: ApiKey, version: i16, client: Client, frame: Bytes) -> Result<Self, Refused> {
+        let mut body = Bounded::new(frame);
+        let header = RequestHeader::decode(&mut body, key.request_header_version(version))
+            .map_err(|error| malformed(key, version, &error))?;
+        let id = header.client_id.map(|id| id.to_string()).unwrap_or_default();
+        Ok(Self {
+            key,
+            version,
+            correlation_id: header.correlation_id,
+            client: Client { id, ..client },
+            body,
+        })
+    }
+
+    async fn answer(self, broker: &Broker) -> Result<Option<Bytes>, Refused> {
+        let version = self.version;
+        let answer = match self.key {
+            ApiKey::Produce => return self.produce(broker),
+            ApiKey::Fetch => return self.fetch(broker).await,
+            ApiKey::ListOffsets => self.at_once(broker, |state, call, _| offsets::list_offsets(state, call)),
+            ApiKey::Metadata => {
+                self.at_once(broker, |state, call, _| metadata::metadata(state, call, version))
+            }
+            ApiKey::ApiVersions => {
+                let read =
+                    |_: &mut State, _: kafka_protocol::messages::ApiVersionsRequest, _: Now| api_versions();
+                self.at_once(broker, read)
+            }
+            ApiKey::CreateTopics => self.at_once(broker, |state, call, _| admin::create_topics(state, call)),
+            ApiKey::DeleteTopics => self.at_once(broker, |state, call, _| admin::delete_topics(state, call)),
+            ApiKey::DeleteRecords => {
+                self.at_once(broker, |state, call, _| admin::delete_records(state, call))
+            }
+            ApiKey::OffsetForLeaderEpoch => self.at_once(broker, |state, call, _| {
+                offsets::offset_for_leader_epoch(state, call)
+            }),
+            ApiKey::DescribeConfigs => {
+                self.at_once(broker, |state, call, _| configs::describe_configs(state, call))
+            }
+            ApiKey::AlterConfigs => {
+                self.at_once(broker, |state, call, _| configs::alter_configs(state, call))
+            }
+            ApiKey::CreatePartitions => {
+                self.at_once(broker, |state, call, _| admin::create_partitions(state, call))
+            }
+            ApiKey::IncrementalAlterConfigs => self.at_once(broker, |state, call, _| {
+                configs::incremental_alter_configs(state, call)
+            }),
+            ApiKey::DescribeCluster => {
+                self.at_once(broker, |state, call, _| metadata::describe_cluster(state, call))
+            }
+            other => return Err(Refused::Key(other as i16)),
+        };
+        answer.map(Some)
+    }
+
+    fn produce(mut self, broker: &Broker) -> Result<Option<Bytes>, Refused> {
+        let request = self.request()?;
+        let (response, acks) = broker.with(|state, now| produce::produce(state, request, now));
+        match acks {
+            produce::Acks::None => Ok(None),
+            produce::Acks::Leader => self.encode(&response).map(Some),
+        }
+    }
+
+    async fn fetch(mut self, broker: &Broker) -> Result<Option<Bytes>, Refused> {
+        let request = self.request()?;
+        let response = fetch::fetch(broker, request).await;
+        self.encode(&response).map(Some)
+    }
+
+    /// For what one look at the state answers.
+    fn at_once<Q: Decodable, R: Encodable>(
+        mut self,
+        broker: &Broker,
+        handler: impl FnOnce(&mut State, Q, Now) -> R,
+    ) -> Result<Bytes, Refused> {
+        let request = self.request()?;
+        let response = broker.with(|state, now| handler(state, request, now));
+        self.encode(&response)
+    }
+
+    /// For what may have to wait for others.
+    async fn in_time<Q: Decodable, R: Encodable>(
+        mut self,
+        broker: &Broker,
+        handler: impl FnOnce(&mut State, Q, &Client, Now) -> Reply<R>,
+    ) -> Result<Option<Bytes>, Refused> {
+        let request = self.request()?;
+        let reply = broker.with(|state, now| handler(state, request, &self.client, now));
+        let response = match reply {
+            Reply::Now(response) => response,
+            Reply::Later(decided) => decided.await.map_err(|_| Refused::Undecided(self.key))?,
+        };
+        self.encode(&response).map(Some)
+    }
+
+    fn request<Q: Decodable>(&mut self) -> Result<Q, Refused> {
+        let read = Q::decode(&mut self.body, self.version);
+        read.map_err(|error| malformed(self.key, self.version, &error))
+    }
+
+    fn encode<R: Encodable>(&self, response: &R) -> Result<Bytes, Refused> {
+        encode(self.key, self.version, self.correlation_id, response)
+    }
+}
+
+fn malformed(key: ApiKey, version: i16, error: &impl std::fmt::Display) -> Refused {
+    Refused::Malformed {
+        key,
+        version,
+        why: error.to_string().trim_end().to_owned(),
+    }
+}
+
+/// Writes an answer with its length before it.
+fn encode<R: Encodable>(
+    key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    response: &R,
+) -> Result<Bytes, Refused> {
+    let failed = |why: String| Refused::Answer { key, version, why };
+    let mut frame = BytesMut::new();
+    frame.put_i32(0);
+    let header = ResponseHeader::default().with_correlation_id(correlation_id);
+    header
+        .encode(&mut frame, key.response_header_version(version))
+        .and_then(|()| response.encode(&mut frame, version))
+        .map_err(|error| failed(error.to_string()))?;
+    let length = i32::try_from(frame.len() - 4).map_err(|_| failed("it is longer than 2 GiB".into()))?;
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(frame.freeze())
+}

@@ -1,0 +1,137 @@
+//! Sockets: frames in, answers out, in order.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::api::{self, Client};
+use super::state::Broker;
+
+/// The longest request. Source: Kafka's default for `socket.request.max.bytes`.
+const FRAME_BYTES_MAX: usize = 100 << 20;
+/// Memory for a request is taken as its bytes arrive, in steps of this: an announced length claims nothing.
+const READ_STEP: usize = 64 << 10;
+/// How long no connection is taken after the machine refused one, for want of file descriptors for instance.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until told to stop; then every connection is closed.
+pub(super) async fn serve(listener: TcpListener, broker: Broker, stop: CancellationToken) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let broker = Arc::new(broker);
+    let mut connections = JoinSet::new();
+    let timekeeper = broker.keep_time();
+    tokio::pin!(timekeeper);
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let broker = Arc::clone(&broker);
+                    connections.spawn(async move { converse(stream, peer, &broker).await });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the in-process broker cannot take a connection");
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                }
+            },
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a connection to the in-process broker ended by a defect of the broker");
+                }
+            }
+            () = &mut timekeeper => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+}
+
+/// Answers one client, one request after the other, until it goes or sends what cannot be answered.
+async fn converse(stream: TcpStream, peer: SocketAddr, broker: &Broker) {
+    if let Err(ended) = answer_all(stream, peer, broker).await {
+        match ended {
+            // The client is gone: at development's pace that is no news.
+            Ended::Gone(error) => tracing::debug!(%peer, %error, "a client of the in-process broker is gone"),
+            Ended::Refused(why) => {
+                tracing::warn!(%peer, %why, "the in-process broker closes a client's connection");
+            }
+        }
+    }
+}
+
+enum Ended {
+    Gone(io::Error),
+    Refused(String),
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self::Gone(error)
+    }
+}
+
+impl From<api::Refused> for Ended {
+    fn from(refused: api::Refused) -> Self {
+        Self::Refused(refused.to_string())
+    }
+}
+
+async fn answer_all(mut stream: TcpStream, peer: SocketAddr, broker: &Broker) -> Result<(), Ended> {
+    stream.set_nodelay(true)?;
+    let host = format!("/{}", peer.ip());
+    let mut received = BytesMut::with_capacity(READ_STEP);
+    while let Some(frame) = next_frame(&mut stream, &mut received).await? {
+        let client = Client::new(host.clone());
+        if let Some(answer) = api::answer(broker, client, frame).await? {
+            stream.write_all(&answer).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads the next request; `None` when the client closed after a whole one.
+async fn next_frame(stream: &mut TcpStream, received: &mut BytesMut) -> Result<Option<Bytes>, Ended> {
+    if !fill(stream, received, 4).await? {
+        return match received.len() {
+            0 => Ok(None),
+            _ => Err(broken_off()),
+        };
+    }
+    let length = i32::from_be_bytes([received[0], received[1], received[2], received[3]]);
+    let whole = usize::try_from(length)
+        .ok()
+        .filter(|length| *length <= FRAME_BYTES_MAX);
+    let whole = whole.ok_or_else(|| {
+        Ended::Refused(format!(
+            "a frame of {length} bytes is announced, at most {FRAME_BYTES_MAX} are taken"
+        ))
+    })?;
+    if !fill(stream, received, 4 + whole).await? {
+        return Err(broken_off());
+    }
+    let mut frame = received.split_to(4 + whole);
+    Ok(Some(frame.split_off(4).freeze()))
+}
+
+fn broken_off() -> Ended {
+    Ended::Gone(io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "in the middle of a request",
+    ))
+}
+
+/// Reads until there are `wanted` bytes; says no when the client closed before.
+async fn fill(stream: &mut TcpStream, received: &mut BytesMut, wanted: usize) -> io::Result<bool> {
+    while received.len() < wanted {
+        received.reserve((wanted - received.len()).min(READ_STEP));
+        if stream.read_buf(received).await? == 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
