@@ -7,6 +7,7 @@ use clap::Parser;
 use frontstream::config::cli::{Cli, Command, Global};
 use frontstream::config::{self, Environment, Origin, Purpose, Report, Settings};
 use frontstream::lifecycle::Exit;
+use frontstream::observe::{Colours, Console};
 use frontstream::roles::host::Role;
 use frontstream::{observe, operate, roles};
 
@@ -65,25 +66,38 @@ fn to_its_end<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
 
 /// Reads the settings and starts logging: what every role and command begins with.
 fn start(global: &Global, purpose: Purpose) -> anyhow::Result<Settings> {
-    let settings = config::load(&global.sources(Environment::of_process()), purpose)?;
-    start_logging(&settings)?;
+    let environment = Environment::of_process();
+    let colours = colours(&environment);
+    let settings = config::load(&global.sources(environment), purpose)?;
+    start_logging(&settings, colours)?;
     Ok(settings)
 }
 
 /// The same for `dev`, whose log is quiet unless somebody chose a filter: what it prints is what there is to see.
 fn start_dev(global: &Global) -> anyhow::Result<Settings> {
-    let reading = config::read(&global.sources(Environment::of_process()), Purpose::Dev);
+    let environment = Environment::of_process();
+    let colours = colours(&environment);
+    let reading = config::read(&global.sources(environment), Purpose::Dev);
     let filter = reading.origin("log.filter");
     let mut settings = reading.into_settings()?;
     if filter == Origin::Default {
         "warn".clone_into(&mut settings.log.filter);
     }
-    start_logging(&settings)?;
+    start_logging(&settings, colours)?;
     Ok(settings)
 }
 
-fn start_logging(settings: &Settings) -> anyhow::Result<()> {
-    observe::start_logging(&settings.log).map_err(|error| anyhow::anyhow!("logging does not start: {error}"))
+fn colours(environment: &Environment) -> Colours {
+    if environment.wants_colours() {
+        Colours::Wanted
+    } else {
+        Colours::Unwanted
+    }
+}
+
+fn start_logging(settings: &Settings, colours: Colours) -> anyhow::Result<()> {
+    observe::start_logging(&settings.log, colours, &Console::default())
+        .map_err(|error| anyhow::anyhow!("logging does not start: {error}"))
 }
 
 /// Decides the exit code: what the error was marked with, or what kind of error it is.

@@ -74,10 +74,16 @@ fn the_curl_line_that_it_shows_is_accepted_as_often_as_it_is_asked_for() {
     for (arguments, expected) in cases {
         let line = show(arguments);
         let answer = curl::run(&line).unwrap_or_else(|| curl::replay(&line));
-        assert!(answer.contains(" 200 ") && answer.contains(expected), "{line}{answer}");
+        assert!(
+            answer.contains(" 200 ") && answer.contains(expected),
+            "{line}{answer}"
+        );
         let again = curl::replay(&line);
         let expected = expected.replace("accepted", "duplicate");
-        assert!(again.contains(" 200 ") && again.contains(&expected), "{line}{again}");
+        assert!(
+            again.contains(" 200 ") && again.contains(&expected),
+            "{line}{again}"
+        );
     }
 }
 
@@ -125,7 +131,10 @@ fn what_cannot_be_sent_is_said() {
     for (arguments, expected) in [
         (&["--scheme", "rule"][..], "receiver.rule.secrets is empty"),
         (&["--secret", "old"], "no secret named old"),
-        (&["--secret", "env:NOT_SET_ANYWHERE"], "NOT_SET_ANYWHERE is not set"),
+        (
+            &["--secret", "env:NOT_SET_ANYWHERE"],
+            "NOT_SET_ANYWHERE is not set",
+        ),
         (&["/nowhere/at/all.json"], "/nowhere/at/all.json"),
         (&["--tenant", "a/b"], "path segment"),
         // The receiver takes none of these either.

@@ -21,7 +21,11 @@ pub(crate) fn replay(line: &str) -> String {
     let words = words_of(line);
     let mut words = words.iter().map(String::as_str);
     assert_eq!((words.next(), words.next()), (Some("curl"), Some("-i")));
-    let url = words.next().expect("a URL").strip_prefix("http://").expect("http");
+    let url = words
+        .next()
+        .expect("a URL")
+        .strip_prefix("http://")
+        .expect("http");
     let (authority, path) = url.split_once('/').expect("a path");
     let (mut headers, mut body) = (String::new(), Vec::new());
     while let Some(flag) = words.next() {
