@@ -1,5 +1,6 @@
 //! `send`: signs and posts webhooks as Front does: files, folders, or load made from samples.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use anyhow::Context as _;
 
 use super::post::{Answer, Limits, Poster, Tally, load, millis};
 use super::sign::{Header, Scheme, Signer};
-use super::traffic::{Shape, Traffic};
+use super::traffic::{Names, Shape, Traffic};
 use super::{curl, print};
 use crate::config::{Environment, Place, Secret, Settings, cli};
 use crate::lifecycle::{Clock, Exit, Instant, Stop, stop_on_signals};
@@ -60,7 +61,8 @@ pub(crate) fn random_seed() -> u64 {
 }
 
 async fn send_load(poster: Poster, args: &cli::Send, json: bool, stop: &Stop) -> Tally {
-    let traffic = Traffic::new(shape_of(&args.traffic, 0), args.scheme, Clock::system().now());
+    let shape = shape_of(args.rate, &args.traffic, 0);
+    let traffic = Traffic::new(shape, Names::Plain, args.scheme, Clock::system().now());
     let limits = Limits {
         count: args.count,
         duration: args.duration,
@@ -75,9 +77,9 @@ async fn send_load(poster: Poster, args: &cli::Send, json: bool, stop: &Stop) ->
 }
 
 /// Returns the shape of traffic that the arguments describe.
-pub(crate) fn shape_of(traffic: &cli::Traffic, repeated_percent: u32) -> Shape {
+pub(crate) fn shape_of(rate: f64, traffic: &cli::Traffic, repeated_percent: u32) -> Shape {
     Shape {
-        rate: traffic.rate,
+        rate,
         conversations: traffic.conversations,
         burst: traffic.burst.max(1.0),
         repeated_percent,
@@ -223,20 +225,21 @@ fn secret_of(settings: &Settings, args: &cli::Send) -> anyhow::Result<Secret> {
         .context(Exit::Usage)
 }
 
+/// Returns where a receiver that listens on `listen` is found from this machine: one that listens everywhere, here too.
+pub(crate) fn reachable(mut listen: SocketAddr) -> SocketAddr {
+    if listen.ip().is_unspecified() {
+        listen.set_ip(match listen {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    listen
+}
+
 fn url_of(settings: &Settings, args: &cli::Send) -> anyhow::Result<String> {
     let mut url = match &args.url {
         Some(url) => url.clone(),
-        None => {
-            let mut listen = settings.receiver.listen;
-            if listen.ip().is_unspecified() {
-                // A receiver that listens everywhere is found here too.
-                listen.set_ip(match listen {
-                    std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-                    std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-                });
-            }
-            format!("http://{listen}")
-        }
+        None => format!("http://{}", reachable(settings.receiver.listen)),
     };
     let parsed = reqwest::Url::parse(&url)
         .with_context(|| format!("--url is not a URL: {url}"))

@@ -25,6 +25,23 @@ pub(crate) struct Shape {
     pub(crate) seed: u64,
 }
 
+/// What conversations and events are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// As Front calls them.
+    Plain,
+    /// So that people, and [`is_sample`], tell them from others.
+    Sample,
+}
+
+/// What the ids of events begin with under [`Names::Sample`].
+const SAMPLE_EVENT: &str = "evt_sample";
+
+/// Tells whether an event was made under [`Names::Sample`].
+pub(crate) fn is_sample(event: &str) -> bool {
+    event.starts_with(SAMPLE_EVENT)
+}
+
 /// A webhook to be posted.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
@@ -46,6 +63,7 @@ const REPEATED_AFTER: Duration = Duration::from_millis(1_500);
 /// Makes webhooks without end.
 pub(crate) struct Traffic {
     shape: Shape,
+    names: Names,
     random: Random,
     templates: Vec<Template>,
     /// When the next burst begins.
@@ -67,8 +85,9 @@ struct Due {
 
 impl Traffic {
     /// Makes the traffic; event ids are unique among traffics that begin at different milliseconds.
-    pub(crate) fn new(shape: Shape, scheme: Scheme, begun_at: Timestamp) -> Self {
+    pub(crate) fn new(shape: Shape, names: Names, scheme: Scheme, begun_at: Timestamp) -> Self {
         Self {
+            names,
             random: Random(shape.seed),
             templates: Happening::ALL
                 .iter()
@@ -102,11 +121,22 @@ impl Traffic {
                 ..due.clone()
             }));
         }
+        let event = base_36(self.ids.base + due.number);
+        let (conversation, event) = match self.names {
+            Names::Plain => (
+                format!("cnv_{}", base_36(0x5eed_0000 + u64::from(due.conversation))),
+                format!("evt_{event}"),
+            ),
+            Names::Sample => (
+                format!("cnv_sample{}", due.conversation + 1),
+                format!("{SAMPLE_EVENT}{event}"),
+            ),
+        };
         Sample {
             due: due.at,
             happening: due.happening,
-            conversation: format!("cnv_{}", base_36(0x5eed_0000 + u64::from(due.conversation))),
-            event: format!("evt_{}", base_36(self.ids.base + due.number)),
+            conversation,
+            event,
         }
     }
 
@@ -256,6 +286,7 @@ mod tests {
     fn take(shape: Shape, count: usize) -> Vec<Sample> {
         let mut traffic = Traffic::new(
             shape,
+            Names::Plain,
             Scheme::Application,
             Timestamp::from_millis(1_795_000_000_000),
         );
@@ -317,6 +348,17 @@ mod tests {
         let ids: BTreeSet<&str> = samples.iter().map(|sample| sample.event.as_str()).collect();
         let repeated = 10_000 - ids.len();
         assert!((700..1_300).contains(&repeated), "{repeated}");
+    }
+
+    #[test]
+    fn samples_are_told_from_what_others_post() {
+        let next = |names| {
+            let begun_at = Timestamp::from_millis(1_795_000_000_000);
+            Traffic::new(shape(), names, Scheme::Application, begun_at).next()
+        };
+        let (plain, sample) = (next(Names::Plain), next(Names::Sample));
+        assert!(is_sample(&sample.event) && sample.conversation.starts_with("cnv_sample"));
+        assert!(!is_sample(&plain.event), "{}", plain.event);
     }
 
     #[test]
