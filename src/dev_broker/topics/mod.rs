@@ -95,7 +95,12 @@ impl Topics {
     }
 
     /// Changes one log and keeps account of the bytes.
-    fn change<T>(&mut self, topic: &str, index: i32, work: impl FnOnce(&mut Log) -> T) -> Option<T> {
+    pub(super) fn change<T>(
+        &mut self,
+        topic: &str,
+        index: i32,
+        work: impl FnOnce(&mut Log) -> T,
+    ) -> Option<T> {
         let log = self.partition_mut(topic, index)?;
         let before = log.bytes();
         let done = work(log);
@@ -232,7 +237,11 @@ mod tests {
 
     fn append(topics: &mut Topics, topic: &str, bytes: usize, timestamp: i64) {
         let encoded = batch_of(bytes, timestamp);
-        let header = batch::check(&encoded).unwrap();
+        let rules = batch::Rules {
+            times: None,
+            keyed: false,
+        };
+        let header = batch::check(&encoded, &rules).unwrap();
         let appended = topics.change(topic, 0, |log| log.append(&encoded, header, TimeOf::Create, NOW));
         appended.unwrap().unwrap();
         topics.keep_within_memory();
