@@ -11,6 +11,7 @@ mod config;
 mod crash;
 mod deploy;
 mod dev;
+mod examples;
 mod layering;
 mod metrics;
 mod operate;
