@@ -3,13 +3,14 @@
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
-use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, RequestHeader, ResponseHeader};
+use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
-use super::bounded::Bounded;
+use super::bounded::{self, Unreadable};
 use super::clock::Now;
 use super::state::{Broker, Reply, State};
 use super::topics::{admin, configs, fetch, metadata, offsets, produce};
+use super::{groups, transactions};
 
 /// One kind of request and the versions of it that are answered.
 struct Offered {
@@ -30,6 +31,15 @@ const OFFERED: &[Offered] = &[
     offered(ApiKey::Fetch, 4, 12),
     offered(ApiKey::ListOffsets, 1, 7),
     offered(ApiKey::Metadata, 0, 12),
+    offered(ApiKey::OffsetCommit, 2, 9),
+    offered(ApiKey::OffsetFetch, 1, 9),
+    offered(ApiKey::FindCoordinator, 0, 5),
+    offered(ApiKey::JoinGroup, 0, 9),
+    offered(ApiKey::Heartbeat, 0, 4),
+    offered(ApiKey::LeaveGroup, 0, 5),
+    offered(ApiKey::SyncGroup, 0, 5),
+    offered(ApiKey::DescribeGroups, 0, 5),
+    offered(ApiKey::ListGroups, 0, 5),
     offered(ApiKey::ApiVersions, 0, 4),
     offered(ApiKey::CreateTopics, 2, 7),
     offered(ApiKey::DeleteTopics, 1, 6),
@@ -38,8 +48,18 @@ const OFFERED: &[Offered] = &[
     offered(ApiKey::DescribeConfigs, 1, 4),
     offered(ApiKey::AlterConfigs, 0, 2),
     offered(ApiKey::CreatePartitions, 0, 3),
+    offered(ApiKey::DeleteGroups, 0, 2),
+    offered(ApiKey::TxnOffsetCommit, 0, 4),
+    offered(ApiKey::OffsetDelete, 0, 0),
     offered(ApiKey::IncrementalAlterConfigs, 0, 1),
     offered(ApiKey::DescribeCluster, 0, 1),
+    offered(ApiKey::InitProducerId, 0, 5),
+    offered(ApiKey::AddPartitionsToTxn, 0, 3),
+    offered(ApiKey::AddOffsetsToTxn, 0, 4),
+    offered(ApiKey::EndTxn, 0, 4),
+    offered(ApiKey::DescribeTransactions, 0, 0),
+    offered(ApiKey::ListTransactions, 0, 1),
+    offered(ApiKey::DescribeProducers, 0, 0),
 ];
 
 /// librdkafka before 2.8 does not compress unless version 0 of Produce is offered. Apache Kafka 4 offers it for that
@@ -78,7 +98,11 @@ pub(super) enum Refused {
         max: i16,
     },
     #[error("a request {key:?} of version {version} cannot be read: {why}")]
-    Malformed { key: ApiKey, version: i16, why: String },
+    Malformed {
+        key: ApiKey,
+        version: i16,
+        why: Unreadable,
+    },
     #[error("the answer to {key:?} of version {version} cannot be written: {why}")]
     Answer { key: ApiKey, version: i16, why: String },
     #[error("the answer to {0:?} was never decided")]
@@ -91,7 +115,7 @@ struct Call {
     version: i16,
     correlation_id: i32,
     client: Client,
-    body: Bounded,
+    body: Bytes,
 }
 
 /// Answers one request, without the length before it. With nothing when the client wants no answer.
@@ -141,20 +165,26 @@ fn api_versions() -> ApiVersionsResponse {
 }
 
 impl Call {
-    fn read(key: ApiKey, version: i16, client: Client, frame: Bytes) -> Result<Self, Refused> {
-        let mut body = Bounded::new(frame);
-        let header = RequestHeader::decode(&mut body, key.request_header_version(version))
-            .map_err(|error| malformed(key, version, &error))?;
+    fn read(key: ApiKey, version: i16, client: Client, mut frame: Bytes) -> Result<Self, Refused> {
+        let header = bounded::header(&mut frame, key, version).map_err(|why| Refused::Malformed {
+            key,
+            version,
+            why,
+        })?;
         let id = header.client_id.map(|id| id.to_string()).unwrap_or_default();
         Ok(Self {
             key,
             version,
             correlation_id: header.correlation_id,
             client: Client { id, ..client },
-            body,
+            body: frame,
         })
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "of all of Kafka's requests these are the ones that are offered"
+    )]
     async fn answer(self, broker: &Broker) -> Result<Option<Bytes>, Refused> {
         let version = self.version;
         let answer = match self.key {
@@ -192,14 +222,94 @@ impl Call {
             ApiKey::DescribeCluster => {
                 self.at_once(broker, |state, call, _| metadata::describe_cluster(state, call))
             }
-            other => return Err(Refused::Key(other as i16)),
+            _ => return self.answer_on_groups(broker).await,
         };
         answer.map(Some)
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "of all of Kafka's requests these are the ones that are offered"
+    )]
+    async fn answer_on_groups(self, broker: &Broker) -> Result<Option<Bytes>, Refused> {
+        let version = self.version;
+        let answer = match self.key {
+            ApiKey::JoinGroup => {
+                let join = move |state: &mut State, call, client: &Client, now| {
+                    groups::join_group(state, call, version, client, now)
+                };
+                return self.in_time(broker, join).await;
+            }
+            ApiKey::SyncGroup => {
+                let sync = move |state: &mut State, call, _: &Client, now| {
+                    groups::sync_group(state, call, version, now)
+                };
+                return self.in_time(broker, sync).await;
+            }
+            ApiKey::Heartbeat => {
+                self.at_once(broker, |state, call, now| groups::heartbeat(state, &call, now))
+            }
+            ApiKey::LeaveGroup => self.at_once(broker, |state, call, now| {
+                groups::leave_group(state, call, version, now)
+            }),
+            ApiKey::OffsetCommit => self.at_once(broker, |state, call, now| {
+                groups::offset_commit(state, call, version, now)
+            }),
+            ApiKey::OffsetFetch => self.at_once(broker, |state, call, _| {
+                groups::offset_fetch(state, call, version)
+            }),
+            ApiKey::TxnOffsetCommit => {
+                self.at_once(broker, |state, call, _| groups::txn_offset_commit(state, call))
+            }
+            ApiKey::OffsetDelete => self.at_once(broker, |state, call, _| groups::offset_delete(state, call)),
+            ApiKey::FindCoordinator => self.at_once(broker, |state, call, _| {
+                groups::find_coordinator(state, call, version)
+            }),
+            ApiKey::DescribeGroups => {
+                self.at_once(broker, |state, call, _| groups::describe_groups(state, call))
+            }
+            ApiKey::ListGroups => self.at_once(broker, |state, call, _| groups::list_groups(state, &call)),
+            ApiKey::DeleteGroups => self.at_once(broker, |state, call, _| groups::delete_groups(state, call)),
+            _ => return self.answer_on_transactions(broker).map(Some),
+        };
+        answer.map(Some)
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "of all of Kafka's requests these are the ones that are offered"
+    )]
+    fn answer_on_transactions(self, broker: &Broker) -> Result<Bytes, Refused> {
+        let version = self.version;
+        match self.key {
+            ApiKey::InitProducerId => self.at_once(broker, |state, call, now| {
+                transactions::init_producer_id(state, &call, version, now)
+            }),
+            ApiKey::AddPartitionsToTxn => self.at_once(broker, |state, call, now| {
+                transactions::add_partitions_to_txn(state, call, version, now)
+            }),
+            ApiKey::AddOffsetsToTxn => self.at_once(broker, |state, call, now| {
+                transactions::add_offsets_to_txn(state, &call, version, now)
+            }),
+            ApiKey::EndTxn => self.at_once(broker, |state, call, now| {
+                transactions::end_txn(state, &call, version, now)
+            }),
+            ApiKey::DescribeTransactions => self.at_once(broker, |state, call, _| {
+                transactions::describe_transactions(state, call)
+            }),
+            ApiKey::ListTransactions => self.at_once(broker, |state, call, now| {
+                transactions::list_transactions(state, &call, now)
+            }),
+            ApiKey::DescribeProducers => self.at_once(broker, |state, call, _| {
+                transactions::describe_producers(state, call)
+            }),
+            other => Err(Refused::Key(other as i16)),
+        }
+    }
+
     fn produce(mut self, broker: &Broker) -> Result<Option<Bytes>, Refused> {
         let request = self.request()?;
-        let (response, acks) = broker.with(|state, now| produce::produce(state, request, now));
+        let (response, acks) = broker.with(|state, now| produce::produce(state, request, self.version, now));
         match acks {
             produce::Acks::None => Ok(None),
             produce::Acks::Leader => self.encode(&response).map(Some),
@@ -239,20 +349,13 @@ impl Call {
     }
 
     fn request<Q: Decodable>(&mut self) -> Result<Q, Refused> {
-        let read = Q::decode(&mut self.body, self.version);
-        read.map_err(|error| malformed(self.key, self.version, &error))
+        let (key, version) = (self.key, self.version);
+        let body = std::mem::take(&mut self.body);
+        bounded::decode(body, key, version).map_err(|why| Refused::Malformed { key, version, why })
     }
 
     fn encode<R: Encodable>(&self, response: &R) -> Result<Bytes, Refused> {
         encode(self.key, self.version, self.correlation_id, response)
-    }
-}
-
-fn malformed(key: ApiKey, version: i16, error: &impl std::fmt::Display) -> Refused {
-    Refused::Malformed {
-        key,
-        version,
-        why: error.to_string().trim_end().to_owned(),
     }
 }
 

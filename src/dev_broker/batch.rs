@@ -4,11 +4,11 @@
 //! covers everything from the attributes on, so base offset and leader epoch can be set without touching it.
 
 use bytes::{Buf, Bytes, BytesMut};
-use kafka_protocol::compression::{Decompressor, Gzip, Lz4, Snappy, Zstd};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 
 use super::transactions::Outcome;
+use super::unpack::{Codec, Unpackable, unpack};
 
 /// Bytes before the records.
 const HEADER_BYTES: usize = 61;
@@ -225,7 +225,7 @@ impl Batch {
             let timestamp = if header.has_log_append_time() {
                 header.max_timestamp
             } else {
-                header.base_timestamp + record.timestamp_delta
+                header.base_timestamp.saturating_add(record.timestamp_delta)
             };
             if wanted(offset, timestamp) {
                 found = Some((offset, timestamp));
@@ -244,28 +244,37 @@ struct Seen {
 
 /// Reads the batch's records one after the other until `each` says no; returns whether it never did.
 fn walk(header: &Header, bytes: &Bytes, mut each: impl FnMut(Seen) -> bool) -> Result<bool, ResponseError> {
-    let mut records = bytes.slice(HEADER_BYTES.min(bytes.len())..);
-    let mut go = |mut records: &[u8]| {
-        for _ in 0..header.record_count {
-            if !each(record(&mut records).ok_or(ResponseError::InvalidRecord)?) {
-                return Ok(false);
-            }
-        }
-        if records.is_empty() {
-            Ok(true)
-        } else {
-            Err(ResponseError::InvalidRecord)
-        }
-    };
-    let unpacked = match header.attributes & 7 {
-        0 => return go(&records),
-        1 => Gzip::decompress(&mut records, |records| Ok(go(records.chunk()))),
-        2 => Snappy::decompress(&mut records, |records| Ok(go(records.chunk()))),
-        3 => Lz4::decompress(&mut records, |records| Ok(go(records.chunk()))),
-        4 => Zstd::decompress(&mut records, |records| Ok(go(records.chunk()))),
+    let records = bytes.get(HEADER_BYTES..).unwrap_or_default();
+    let codec = match header.attributes & 7 {
+        0 => return walk_unpacked(header.record_count, records, &mut each),
+        1 => Codec::Gzip,
+        2 => Codec::Snappy,
+        3 => Codec::Lz4,
+        4 => Codec::Zstd,
         _ => return Err(ResponseError::UnsupportedCompressionType),
     };
-    unpacked.unwrap_or(Err(ResponseError::CorruptMessage))
+    let unpacked = unpack(records, codec).map_err(|why| match why {
+        Unpackable::TooLarge => ResponseError::MessageTooLarge,
+        Unpackable::Corrupt => ResponseError::CorruptMessage,
+    })?;
+    walk_unpacked(header.record_count, &unpacked, &mut each)
+}
+
+fn walk_unpacked(
+    count: i32,
+    mut records: &[u8],
+    each: &mut impl FnMut(Seen) -> bool,
+) -> Result<bool, ResponseError> {
+    for _ in 0..count {
+        if !each(record(&mut records).ok_or(ResponseError::InvalidRecord)?) {
+            return Ok(false);
+        }
+    }
+    if records.is_empty() {
+        Ok(true)
+    } else {
+        Err(ResponseError::InvalidRecord)
+    }
 }
 
 /// Reads one record off the front; `None` when it is not one.

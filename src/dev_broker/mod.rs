@@ -5,7 +5,8 @@
 //!
 //! - [`connection`] takes requests off sockets and answers them in order; [`api`] says which versions there are and who
 //!   answers them; [`bounded`] keeps a hostile length from claiming memory;
-//! - [`topics`] and [`log`] hold records; [`batch`] reads what must be known of a batch without decoding its records;
+//! - [`topics`] and [`log`] hold records; [`batch`] reads what must be known of a batch without decoding its records,
+//!   [`unpack`] unpacks them for that;
 //! - [`groups`] and [`transactions`] are the two coordinators;
 //! - [`clock`] is the one source of time and wakes the state when the earliest timer is due.
 //!
@@ -23,6 +24,7 @@ mod log;
 mod state;
 mod topics;
 mod transactions;
+mod unpack;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

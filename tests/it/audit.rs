@@ -25,7 +25,9 @@ mod partition {
 
 #[test]
 fn each_planted_damage_is_found_and_nothing_else() {
-    let Some(cluster) = support::kafka() else { return };
+    let Some(cluster) = support::real_kafka() else {
+        return;
+    };
     let planted = Planted::new(cluster, "audit-damage", partition::COUNT);
     plant(&planted);
     // Every event at 0 and 1 was read, 2 is not.
@@ -84,7 +86,7 @@ fn each_planted_damage_is_found_and_nothing_else() {
 
 #[test]
 fn partitions_without_damage_are_exact_on_their_own() {
-    let Some(cluster) = support::kafka() else { return };
+    let cluster = support::kafka();
     let planted = Planted::new(cluster, "audit-exact", partition::COUNT);
     plant(&planted);
     let output = audit(cluster, &planted, &["--partition", "0", "--partition", "6"]);
@@ -104,7 +106,7 @@ fn partitions_without_damage_are_exact_on_their_own() {
 
 #[test]
 fn an_audit_waits_for_an_open_transaction_to_end() {
-    let Some(cluster) = support::kafka() else { return };
+    let cluster = support::kafka();
     let planted = Planted::new(cluster, "audit-open", 1);
     planted.event(0, Some("cnv_1"), "evt_1");
     planted.event(0, Some("cnv_1"), "evt_2");

@@ -8,6 +8,7 @@ mod audit;
 mod broker;
 mod cli;
 mod config;
+mod conformance;
 mod crash;
 mod deploy;
 mod dev;

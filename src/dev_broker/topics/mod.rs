@@ -95,7 +95,12 @@ impl Topics {
     }
 
     /// Changes one log and keeps account of the bytes.
-    fn change<T>(&mut self, topic: &str, index: i32, work: impl FnOnce(&mut Log) -> T) -> Option<T> {
+    pub(super) fn change<T>(
+        &mut self,
+        topic: &str,
+        index: i32,
+        work: impl FnOnce(&mut Log) -> T,
+    ) -> Option<T> {
         let log = self.partition_mut(topic, index)?;
         let before = log.bytes();
         let done = work(log);

@@ -12,6 +12,9 @@ use super::super::log::Appended;
 use super::super::state::State;
 use super::{code_of, text};
 
+/// The first version whose clients know that a transaction can fail and its producer live on. Source: KIP-890.
+const KNOWS_ABORTABLE: i16 = 11;
+
 /// Whether the producer waits for an answer: with `acks=0` it does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Acks {
@@ -23,6 +26,7 @@ pub(in super::super) enum Acks {
 pub(in super::super) fn produce(
     state: &mut State,
     request: ProduceRequest,
+    version: i16,
     now: Now,
 ) -> (ProduceResponse, Acks) {
     let acks = match request.acks {
@@ -30,13 +34,16 @@ pub(in super::super) fn produce(
         -1 | 1 => Ok(Acks::Leader),
         _ => Err(ResponseError::InvalidRequiredAcks),
     };
-    let transactional_id = request.transactional_id.as_ref().map(|id| id.as_str().to_owned());
+    let sender = Sender {
+        transactional_id: request.transactional_id.as_ref().map(|id| id.as_str().to_owned()),
+        version,
+    };
     let mut responses = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
         let name = topic.name;
         let answers = topic.partition_data.into_iter().map(|data| {
             let index = data.index;
-            let result = acks.and_then(|_| append(state, transactional_id.as_deref(), &name, data, now));
+            let result = acks.and_then(|_| append(state, &sender, &name, data, now));
             let log_start = state.topics.partition(&name, index).map_or(-1, |log| log.start());
             answer(index, result, log_start)
         });
@@ -52,9 +59,25 @@ pub(in super::super) fn produce(
     (response, acks.unwrap_or(Acks::Leader))
 }
 
+/// Whose request it is.
+struct Sender {
+    transactional_id: Option<String>,
+    version: i16,
+}
+
+impl Sender {
+    fn told(&self, error: ResponseError) -> ResponseError {
+        if error == ResponseError::InvalidTxnState && self.version >= KNOWS_ABORTABLE {
+            ResponseError::TransactionAbortable
+        } else {
+            error
+        }
+    }
+}
+
 fn append(
     state: &mut State,
-    transactional_id: Option<&str>,
+    sender: &Sender,
     topic: &str,
     data: PartitionProduceData,
     now: Now,
@@ -76,13 +99,14 @@ fn append(
     }
     let header = batch::check(&records)?;
     if header.is_transactional() {
-        state.transactions.admits(
-            transactional_id,
+        let admitted = state.transactions.admits(
+            sender.transactional_id.as_deref(),
             header.producer_id,
             header.producer_epoch,
             topic,
             data.index,
-        )?;
+        );
+        admitted.map_err(|error| sender.told(error))?;
     }
     state
         .topics

@@ -1,52 +1,16 @@
 //! The transaction coordinator: producer ids and epochs, what a transaction touched, its end.
+//!
+//! [`machine`] decides, with time as an argument and without a topic or a group in reach; [`requests`] asks it on behalf of
+//! clients and carries out what it decided; [`describe`] only looks.
+//!
+//! It is Kafka's coordinator with `transaction.version` 1: clients say which partitions they are about to write to, and an
+//! epoch changes when a producer is initialised or fenced, not with every transaction. One thing is simpler: an end is decided
+//! and its markers are written in one step, so that nobody ever meets a transaction between the two.
 
-use std::time::Duration;
+mod describe;
+mod machine;
+mod requests;
 
-use kafka_protocol::error::ResponseError;
-
-use super::clock::Now;
-use super::groups::Groups;
-use super::topics::Topics;
-
-/// How a transaction ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Commit,
-    Abort,
-}
-
-/// Every transactional id.
-pub(super) struct Transactions;
-
-impl Transactions {
-    pub(super) fn new() -> Self {
-        Self
-    }
-
-    /// Returns when the earliest open transaction times out.
-    pub(super) fn next_deadline(&self) -> Option<Duration> {
-        None
-    }
-
-    /// Aborts what has timed out.
-    pub(super) fn on_time(&mut self, topics: &mut Topics, groups: &mut Groups, now: Now) {
-        let _ = (topics, groups, now);
-    }
-
-    /// Says whether a transactional batch of this producer may be appended to this partition now.
-    ///
-    /// # Errors
-    ///
-    /// The partition was not added to an open transaction of this producer and epoch: the error to answer with.
-    pub(super) fn admits(
-        &self,
-        transactional_id: Option<&str>,
-        producer_id: i64,
-        producer_epoch: i16,
-        topic: &str,
-        partition: i32,
-    ) -> Result<(), ResponseError> {
-        let _ = (transactional_id, producer_id, producer_epoch, topic, partition);
-        Ok(())
-    }
-}
+pub(super) use describe::{describe_producers, describe_transactions, list_transactions};
+pub(super) use machine::{Outcome, Transactions};
+pub(super) use requests::{add_offsets_to_txn, add_partitions_to_txn, end_txn, init_producer_id};

@@ -23,7 +23,7 @@ fn assert_refuses(env: &Env, expected: &[&str]) {
 
 #[test]
 fn a_missing_topic_names_the_command_that_makes_it() {
-    let Some(cluster) = kafka() else { return };
+    let cluster = kafka();
     let mut topics = cluster.topics("missing", PARTITIONS);
     topics.prefix = cluster.unique_prefix("nowhere");
     let env = processor_env(cluster, &topics, "classic");
@@ -53,7 +53,7 @@ fn a_missing_topic_names_the_command_that_makes_it() {
 
 #[test]
 fn unequal_partition_counts_are_refused() {
-    let Some(cluster) = kafka() else { return };
+    let cluster = kafka();
     let mut topics = cluster.topics("unequal", PARTITIONS);
     topics.prefix = cluster.unique_prefix("unequal");
     cluster.create_topic(&format!("{}front.events", topics.prefix), 4);

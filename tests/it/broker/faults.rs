@@ -7,7 +7,7 @@ use frontstream::model::Priority;
 
 use super::load::{Producer, in_background};
 use super::records::{Reader, assert_exactly_once, count, events_of};
-use super::{PARTITIONS, PROTOCOLS, processor_env};
+use super::{PARTITIONS, processor_env};
 use crate::support::process::{Env, Process, wait_until};
 use crate::support::{Cluster, kafka};
 
@@ -26,8 +26,8 @@ fn all_partitions() -> f64 {
 
 #[test]
 fn killed_in_mid_load_and_started_again() {
-    let Some(cluster) = kafka() else { return };
-    for protocol in PROTOCOLS {
+    let cluster = kafka();
+    for protocol in cluster.protocols() {
         let topics = cluster.topics("killed", PARTITIONS);
         let env = processor_env(cluster, &topics, protocol);
         let mut reader = Reader::new(cluster, &topics, PARTITIONS);
@@ -50,7 +50,7 @@ fn killed_in_mid_load_and_started_again() {
 /// the session of the killed one has not ended (design section 7).
 #[test]
 fn a_killed_static_member_takes_over_at_once() {
-    let Some(cluster) = kafka() else { return };
+    let cluster = kafka();
     let topics = cluster.topics("static", PARTITIONS);
     let mut env = processor_env(cluster, &topics, "classic");
     let session = Duration::from_secs(40);
@@ -81,8 +81,8 @@ fn a_killed_static_member_takes_over_at_once() {
 
 #[test]
 fn a_second_worker_joins_and_leaves_under_load() {
-    let Some(cluster) = kafka() else { return };
-    for protocol in PROTOCOLS {
+    let cluster = kafka();
+    for protocol in cluster.protocols() {
         let topics = cluster.topics("joins", PARTITIONS);
         let env = processor_env(cluster, &topics, protocol);
         let mut reader = Reader::new(cluster, &topics, PARTITIONS);
@@ -114,8 +114,8 @@ fn a_second_worker_joins_and_leaves_under_load() {
 
 #[test]
 fn a_zombie_cannot_commit() {
-    let Some(cluster) = kafka() else { return };
-    for protocol in PROTOCOLS {
+    let cluster = kafka();
+    for protocol in cluster.protocols() {
         let topics = cluster.topics("zombie", PARTITIONS);
         let env = processor_env(cluster, &topics, protocol);
         let mut reader = Reader::new(cluster, &topics, PARTITIONS);
@@ -145,8 +145,8 @@ fn a_zombie_cannot_commit() {
 
 #[test]
 fn several_workers_in_one_process() {
-    let Some(cluster) = kafka() else { return };
-    for protocol in PROTOCOLS {
+    let cluster = kafka();
+    for protocol in cluster.protocols() {
         let topics = cluster.topics("workers", PARTITIONS);
         let mut env = processor_env(cluster, &topics, protocol);
         env.push(("FRONTSTREAM_PROCESSOR_WORKERS", "3".to_owned()));
@@ -162,7 +162,7 @@ fn several_workers_in_one_process() {
 /// Stopped in the middle of open windows, a processor finishes them: nothing is left to the next start.
 #[test]
 fn a_clean_stop_finishes_the_open_work() {
-    let Some(cluster) = kafka() else { return };
+    let cluster = kafka();
     let topics = cluster.topics("stops", PARTITIONS);
     let env = processor_env(cluster, &topics, "classic");
     let mut reader = Reader::new(cluster, &topics, PARTITIONS);
@@ -190,7 +190,7 @@ fn a_clean_stop_finishes_the_open_work() {
 /// The last window of a partition closes in time although nothing comes after it, and a restart does not lengthen it.
 #[test]
 fn an_idle_partition_closes_its_last_window_in_time() {
-    let Some(cluster) = kafka() else { return };
+    let cluster = kafka();
     let topics = cluster.topics("idle", PARTITIONS);
     let mut env = processor_env(cluster, &topics, "classic");
     env.push(("FRONTSTREAM_PROCESSOR_INSTANCE_ID", "pod-0".to_owned()));
@@ -241,7 +241,7 @@ const LARGE: usize = 1_040_000;
 /// A record that cannot be decoded goes to the dead letters with its origin, however large, and the stream goes on.
 #[test]
 fn a_record_that_cannot_be_decoded_is_set_aside() {
-    let Some(cluster) = kafka() else { return };
+    let cluster = kafka();
     let topics = cluster.topics("undecodable", PARTITIONS);
     let env = processor_env(cluster, &topics, "classic");
     let mut reader = Reader::new(cluster, &topics, PARTITIONS);

@@ -1,4 +1,4 @@
-//! The whole product on a real Apache Kafka: processes, faults, replays; exactly once, or the test says where not.
+//! The whole product on a broker (`support::kafka`): processes, faults, replays; exactly once, or the test says where not.
 
 mod bad_input;
 mod faults;
@@ -12,9 +12,6 @@ use crate::support::{Cluster, Topics};
 
 /// How many partitions the tests' topics have.
 const PARTITIONS: i32 = 4;
-
-/// Both protocols a group can speak.
-const PROTOCOLS: [&str; 2] = ["classic", "consumer"];
 
 /// The settings of a processor on these topics, with a group of its own.
 fn processor_env(cluster: &Cluster, topics: &Topics, protocol: &str) -> Env {

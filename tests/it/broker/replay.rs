@@ -15,7 +15,7 @@ use super::load::Producer;
 use super::records::{Reader, Seen, assert_audit_exact, assert_exactly_once, count, events_of};
 use super::{PARTITIONS, group, processor_env};
 use crate::support::process::{Env, Process};
-use crate::support::{Cluster, Topics, kafka};
+use crate::support::{Cluster, Topics, kafka, real_kafka};
 
 /// Runs `kafka-consumer-groups --reset-offsets` on the processor's group; the processors are stopped, as it demands.
 fn reset(cluster: &Cluster, topics: &Topics, topic: &str, to: &[&str]) -> String {
@@ -64,7 +64,7 @@ fn run_for(events: u64, reader: &mut Reader, env: &Env) -> Vec<Seen> {
 
 #[test]
 fn the_exact_range_that_was_reset_comes_again() {
-    let Some(cluster) = kafka() else { return };
+    let Some(cluster) = real_kafka() else { return };
     let topics = cluster.topics("replay", PARTITIONS);
     let env = processor_env(cluster, &topics, "classic");
     let mut reader = Reader::new(cluster, &topics, PARTITIONS);
@@ -136,7 +136,7 @@ fn the_exact_range_that_was_reset_comes_again() {
 /// Metadata that cannot be decoded stops the processor; what it says to do gets it going again.
 #[test]
 fn metadata_that_cannot_be_decoded_stops_it_with_a_way_out() {
-    let Some(cluster) = kafka() else { return };
+    let Some(cluster) = real_kafka() else { return };
     let topics = cluster.topics("metadata", PARTITIONS);
     let env = processor_env(cluster, &topics, "classic");
     let mut producer = Producer::new(cluster, &topics, "metadata");
@@ -205,8 +205,8 @@ fn commit_foreign_metadata(cluster: &Cluster, topics: &Topics) {
 /// process, and says what was lost.
 #[test]
 fn a_position_that_is_removed_while_it_works_is_gone_on_from() {
-    let Some(cluster) = kafka() else { return };
-    for protocol in super::PROTOCOLS {
+    let cluster = kafka();
+    for protocol in cluster.protocols() {
         let topics = cluster.topics("removed", 1);
         let mut env = processor_env(cluster, &topics, protocol);
         for (name, value) in &mut env {

@@ -1,28 +1,31 @@
-//! A real Apache Kafka for the tests: one cluster that all of them share, or one of a test's own.
+//! The broker of the tests: one that all of them share, or one of a test's own.
 //!
-//! Tests that need it begin with `let Some(cluster) = support::kafka() else { return };` and keep apart by topics of
-//! their own ([`Cluster::topics`]). `FRONTSTREAM_TEST_KAFKA` decides:
+//! Tests take it with `support::kafka()` and keep apart by topics of their own ([`Cluster::topics`]). It is the in-process
+//! broker, unless `FRONTSTREAM_TEST_KAFKA` asks for a real Apache Kafka:
 //!
 //! | value | meaning |
 //! |---|---|
-//! | unset, empty, `0` | no broker: these tests say so and pass |
-//! | `host:port` | use the cluster that runs there |
-//! | anything else | start one through `scripts/kafka`, once per run, on a free port |
+//! | unset, empty, `0` | the in-process broker; tests that need the real one say so and pass |
+//! | `host:port` | the cluster that runs there |
+//! | anything else | one that is started through `scripts/kafka`, once per run, on a free port |
 //!
-//! **Stopping.** A cluster that a run started must not outlive it, whatever ends the run: a static is never dropped, a
+//! **Stopping.** A real cluster that a run started must not outlive it, whatever ends the run: a static is never dropped, a
 //! panic handler does not see SIGKILL, and watching a pid races with its reuse. So a *guard*, a shell in its own process
 //! group, holds the read end of a pipe whose write end only this process has: when this process is gone, the kernel
 //! closes it, and the guard kills the broker and removes its data. The guard exists before the broker does.
 //! Standard library pipes are close-on-exec, so nothing that a test starts keeps the guard from its work.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
+use frontstream::dev_broker::DevBroker;
 use frontstream::kafka::{Settings, TopicNames};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -35,31 +38,70 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 /// A broker on this machine answers within milliseconds; this is for one that is busy with everybody's tests.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Returns the cluster that all tests of this run share, or `None` when no broker is wanted.
+/// Returns the broker that all tests of this run share: the in-process one, or the real Kafka if that is wanted.
 ///
-/// The first call starts it, which takes some seconds. Blocks; any thread may call it.
+/// The first call starts it, which takes some seconds for the real one. Blocks; any thread may call it.
 ///
 /// # Panics
 ///
 /// It cannot be started. Every later call says the same again, without another attempt.
-pub(crate) fn kafka() -> Option<&'static Cluster> {
-    static SHARED: OnceLock<Result<Cluster, String>> = OnceLock::new();
-    let wanted = wanted();
-    if matches!(wanted.as_str(), "" | "0") {
-        skipped();
-        return None;
+pub(crate) fn kafka() -> &'static Cluster {
+    if real_is_wanted() {
+        shared_real()
+    } else {
+        in_process()
     }
-    let shared = SHARED.get_or_init(|| {
+}
+
+/// Returns the real Kafka, or `None`, visibly, when it is not wanted: for tests of what only that has, such as several
+/// nodes, [`Cluster::script`] and Kafka's own tools.
+///
+/// # Panics
+///
+/// As [`kafka`].
+pub(crate) fn real_kafka() -> Option<&'static Cluster> {
+    if real_is_wanted() {
+        return Some(shared_real());
+    }
+    let thread = std::thread::current();
+    say(&format!(
+        "skipped: {} needs a real Kafka, set FRONTSTREAM_TEST_KAFKA=1",
+        thread.name().unwrap_or("a test")
+    ));
+    None
+}
+
+/// Returns the in-process broker that all tests of this run share.
+///
+/// # Panics
+///
+/// As [`kafka`].
+pub(crate) fn in_process() -> &'static Cluster {
+    static SHARED: OnceLock<Result<Cluster, String>> = OnceLock::new();
+    or_panic(SHARED.get_or_init(Cluster::start_in_process))
+}
+
+fn shared_real() -> &'static Cluster {
+    static SHARED: OnceLock<Result<Cluster, String>> = OnceLock::new();
+    or_panic(SHARED.get_or_init(|| {
+        let wanted = wanted();
         if wanted.contains(':') {
             Ok(Cluster::running_at(wanted))
         } else {
             Cluster::start("tests", 1)
         }
-    });
+    }))
+}
+
+fn or_panic(shared: &Result<Cluster, String>) -> &Cluster {
     match shared {
-        Ok(cluster) => Some(cluster),
+        Ok(cluster) => cluster,
         Err(why) => panic!("{why}"),
     }
+}
+
+fn real_is_wanted() -> bool {
+    !matches!(wanted().as_str(), "" | "0")
 }
 
 #[expect(
@@ -70,21 +112,31 @@ fn wanted() -> String {
     std::env::var("FRONTSTREAM_TEST_KAFKA").unwrap_or_default()
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "whoever runs the tests should see what did not run"
-)]
-fn skipped() {
-    eprintln!("skipped: needs a real Kafka, set FRONTSTREAM_TEST_KAFKA=1");
+/// Tells whoever runs the tests. Written past the test harness, which shows what a test prints only when it fails.
+pub(crate) fn say(line: &str) {
+    writeln!(std::io::stderr(), "{line}").expect("standard error takes a line");
 }
 
 /// A running cluster. Dropped, it is stopped and its data removed, if it was started here.
 pub(crate) struct Cluster {
     /// `host:port`, comma separated.
     pub(crate) bootstrap: String,
+    backing: Backing,
+}
+
+/// What answers at a cluster's address.
+enum Backing {
+    InProcess(DevBroker),
+    Scripts(Started),
+    /// Somebody else's, which is left alone.
+    Elsewhere,
+}
+
+/// A real cluster that `scripts/kafka` started.
+struct Started {
     name: String,
-    data: Option<PathBuf>,
-    guard: Mutex<Option<Child>>,
+    data: PathBuf,
+    guard: Option<Child>,
 }
 
 /// The three topics of one test.
@@ -106,9 +158,11 @@ impl Cluster {
         let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kafka").join(&name);
         let mut cluster = Self {
             bootstrap: String::new(),
-            guard: Mutex::new(Some(spawn_guard(&name, &data))),
-            name,
-            data: Some(data),
+            backing: Backing::Scripts(Started {
+                guard: Some(spawn_guard(&name, &data)),
+                name,
+                data,
+            }),
         };
         let answer = cluster.script("start", &["--nodes", &nodes.to_string(), "--port", "0", "--json"])?;
         let answer: serde_json::Value =
@@ -120,25 +174,49 @@ impl Cluster {
         Ok(cluster)
     }
 
+    fn start_in_process() -> Result<Self, String> {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let broker =
+            DevBroker::start(listen).map_err(|error| format!("start the in-process broker: {error}"))?;
+        Ok(Self {
+            bootstrap: broker.address().to_string(),
+            backing: Backing::InProcess(broker),
+        })
+    }
+
     fn running_at(bootstrap: String) -> Self {
         Self {
             bootstrap,
-            name: String::new(),
-            data: None,
-            guard: Mutex::new(None),
+            backing: Backing::Elsewhere,
         }
+    }
+
+    /// Returns the group protocols that it speaks, as `group.protocol` has them.
+    pub(crate) fn protocols(&self) -> &'static [&'static str] {
+        match self.backing {
+            Backing::InProcess(_) => &["classic"],
+            Backing::Scripts(_) | Backing::Elsewhere => &["classic", "consumer"],
+        }
+    }
+
+    /// Says whether [`Cluster::tool`] can be used in this run: Kafka's tools come with the real broker.
+    #[expect(
+        clippy::unused_self,
+        reason = "asked of the cluster that the tools are to look at"
+    )]
+    pub(crate) fn has_tools(&self) -> bool {
+        real_is_wanted()
     }
 
     /// Runs `scripts/kafka <verb>` on this cluster (`stop --node 2`, `start --node 2`, `status`) and returns its output.
     pub(crate) fn script(&self, verb: &str, options: &[&str]) -> Result<String, String> {
-        let data = self
-            .data
-            .as_deref()
-            .ok_or("this cluster was not started by the tests")?;
+        let Backing::Scripts(started) = &self.backing else {
+            return Err("this cluster was not started by scripts/kafka".to_owned());
+        };
         let mut command = Command::new(script_path());
         command
-            .args([verb, "--name", &self.name, "--data"])
-            .arg(data)
+            .args([verb, "--name", &started.name, "--data"])
+            .arg(&started.data)
             .args(options);
         output_of(command)
     }
@@ -149,11 +227,16 @@ impl Cluster {
     ///
     /// It fails; the message has what it wrote to standard error.
     pub(crate) fn tool(&self, tool: &str, arguments: &[&str]) -> String {
+        output_of(self.tool_command(tool, arguments)).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// Returns the command that runs one of Kafka's own tools on this cluster, for tests that feed it or expect it to fail.
+    pub(crate) fn tool_command(&self, tool: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(script_path());
         command
             .args(["tools", tool, "--bootstrap-server", &self.bootstrap])
             .args(arguments);
-        output_of(command).unwrap_or_else(|why| panic!("{why}"))
+        command
     }
 
     /// Returns how to reach this cluster, as the product's settings have it.
@@ -216,6 +299,17 @@ impl Cluster {
         });
     }
 
+    /// Returns the names of all topics.
+    pub(crate) fn topic_names(&self) -> Vec<String> {
+        let client: BaseConsumer = self.client_config().create().expect("a consumer");
+        let metadata = client.fetch_metadata(None, ANSWER_TIMEOUT).expect("metadata");
+        metadata
+            .topics()
+            .iter()
+            .map(|topic| topic.name().to_owned())
+            .collect()
+    }
+
     /// Reads what `topic` holds now, committed records only, in the order of partitions and offsets.
     pub(crate) fn records(&self, topic: &str) -> Vec<OwnedMessage> {
         let consumer: BaseConsumer = self
@@ -255,8 +349,10 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let guard = self.guard.lock().map_or(None, |mut guard| guard.take());
-        if let Some(mut guard) = guard {
+        let Backing::Scripts(started) = &mut self.backing else {
+            return;
+        };
+        if let Some(mut guard) = started.guard.take() {
             // Closing the pipe is the signal; then its work is awaited, so that the ports are free again.
             drop(guard.stdin.take());
             let _ = guard.wait();
@@ -316,12 +412,12 @@ mod tests {
     use rdkafka::Message as _;
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
-    use super::ANSWER_TIMEOUT;
-    use crate::support::{Cluster, kafka};
+    use super::{ANSWER_TIMEOUT, Backing};
+    use crate::support::{Cluster, kafka, real_kafka};
 
     #[test]
-    fn the_shared_cluster_stores_records_and_answers_kafkas_own_tools() {
-        let Some(cluster) = kafka() else { return };
+    fn the_shared_cluster_stores_records() {
+        let cluster = kafka();
         let topics = cluster.topics("support", 3);
         let producer: BaseProducer = cluster.client_config().create().expect("a producer");
         for partition in [2, 0, 2] {
@@ -339,25 +435,21 @@ mod tests {
             .collect();
         assert_eq!(read, [(0, 0), (2, 0), (2, 1)]);
 
-        let listed = cluster.tool("kafka-topics", &["--list"]);
-        assert!(
-            listed.lines().any(|line| line == topics.names.dead_letters),
-            "{listed}"
-        );
+        assert!(cluster.topic_names().contains(&topics.names.dead_letters));
         assert!(topics.names.refresh.starts_with(&topics.prefix));
     }
 
     #[test]
     fn a_cluster_of_a_tests_own_is_gone_when_it_is_dropped() {
-        if kafka().is_none() {
+        if real_kafka().is_none() {
             return;
         }
         let own = Cluster::start("support-own", 1).expect("starts");
         own.script("status", &[]).expect("it runs");
-        let (data, address) = (
-            own.data.clone().expect("it was started here"),
-            own.bootstrap.clone(),
-        );
+        let Backing::Scripts(started) = &own.backing else {
+            panic!("it was started here");
+        };
+        let (data, address) = (started.data.clone(), own.bootstrap.clone());
         drop(own);
         assert!(!data.exists(), "its data is removed");
         // The kernel closes a killed process's sockets a moment after it says that the process is gone.

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use frontstream::config::{self, Environment, Purpose, Settings, Sources};
 
-pub(crate) use kafka::{Cluster, Topics, kafka};
+pub(crate) use kafka::{Cluster, Topics, in_process, kafka, real_kafka, say};
 pub(crate) use planted::{Planted, checkpoint, refresh};
 
 /// Returns the product's own binary with these arguments and nothing of the tests' environment.

@@ -1,0 +1,5 @@
+//! Checks to come.
+
+use super::Check;
+
+pub(super) const CHECKS: &[Check] = &[];
