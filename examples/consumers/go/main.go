@@ -63,6 +63,7 @@ func run() error {
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.DisableAutoCommit(),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.WithLogger(kgo.BasicLogger(os.Stderr, kgo.LogLevelWarn, nil)),
 		// No partition moves to another member between the poll and the commit.
 		kgo.BlockRebalanceOnPoll(),
 	)

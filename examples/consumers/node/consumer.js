@@ -29,9 +29,6 @@ function handle(partition, message) {
   console.log(JSON.stringify({ tenant, conversation, priority, kinds, event_count, closed_by, partition, offset }))
 }
 
-const stop = new AbortController()
-process.once('SIGINT', () => stop.abort()).once('SIGTERM', () => stop.abort())
-
 const consumer = new Kafka({
   kafkaJS: { brokers: (env.KAFKA_BROKERS ?? '127.0.0.1:9092').split(','), logLevel: logLevel.ERROR }
 }).consumer({
@@ -41,6 +38,8 @@ const consumer = new Kafka({
   'auto.offset.reset': 'earliest'
 })
 await consumer.connect()
+const stop = new AbortController()
+process.once('SIGINT', () => stop.abort()).once('SIGTERM', () => stop.abort())
 await consumer.subscribe({ topic: env.KAFKA_TOPIC ?? 'front.refresh' })
 
 let handled = 0
