@@ -43,8 +43,12 @@ pub(in crate::dev_broker) fn find_coordinator(
         let code = ResponseError::InvalidRequest.code();
         (code, BrokerId(-1), StrBytes::new(), -1)
     };
-    let message =
-        (!known).then(|| StrBytes::from_static_str("a coordinator of this type does not exist here"));
+    let message = if known {
+        ""
+    } else {
+        "there is no coordinator for this type of key"
+    };
+    let message = Some(StrBytes::from_static_str(message));
     if version < FIND_BATCHED {
         return FindCoordinatorResponse::default()
             .with_error_code(code)
