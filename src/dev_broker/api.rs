@@ -190,7 +190,9 @@ impl Call {
         let answer = match self.key {
             ApiKey::Produce => return self.produce(broker),
             ApiKey::Fetch => return self.fetch(broker).await,
-            ApiKey::ListOffsets => self.at_once(broker, |state, call, _| offsets::list_offsets(state, call)),
+            ApiKey::ListOffsets => self.at_once(broker, |state, call, _| {
+                offsets::list_offsets(state, call, version)
+            }),
             ApiKey::Metadata => {
                 self.at_once(broker, |state, call, _| metadata::metadata(state, call, version))
             }
@@ -258,9 +260,9 @@ impl Call {
             ApiKey::OffsetFetch => self.at_once(broker, |state, call, _| {
                 groups::offset_fetch(state, call, version)
             }),
-            ApiKey::TxnOffsetCommit => {
-                self.at_once(broker, |state, call, _| groups::txn_offset_commit(state, call))
-            }
+            ApiKey::TxnOffsetCommit => self.at_once(broker, |state, call, _| {
+                groups::txn_offset_commit(state, call, version)
+            }),
             ApiKey::OffsetDelete => self.at_once(broker, |state, call, _| groups::offset_delete(state, call)),
             ApiKey::FindCoordinator => self.at_once(broker, |state, call, _| {
                 groups::find_coordinator(state, call, version)
