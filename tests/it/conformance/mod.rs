@@ -10,6 +10,7 @@ mod configs;
 mod content;
 mod fetch;
 mod groups;
+mod member;
 mod offsets;
 mod produce;
 mod protocol;
