@@ -199,8 +199,8 @@ fn wanted() -> bool {
     let wanted =
         std::env::var("FRONTSTREAM_TEST_EXAMPLES").is_ok_and(|value| !matches!(value.as_str(), "" | "0"));
     if !wanted {
-        eprintln!(
-            "skipped: needs clients from the registries of four languages, set FRONTSTREAM_TEST_EXAMPLES=1"
+        support::say(
+            "skipped: the example consumers need clients of four languages, set FRONTSTREAM_TEST_EXAMPLES=1",
         );
     }
     wanted
