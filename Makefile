@@ -14,7 +14,7 @@ dev: ## run the whole pipeline on a real Kafka, e.g. make dev ARGS="--duration 2
 	@scripts/dev $(ARGS)
 
 test: ## everything that must hold before a change lands, on a real Kafka
-	@scripts/setup
+	@scripts/setup --examples
 	@scripts/test $(ARGS)
 
 bench: ## benchmarks, the whole path against a real Kafka included

@@ -179,6 +179,17 @@ show_log_tail() {
   done
 }
 
+# --- Python --------------------------------------------------------------------------------------------------------
+
+# Puts a python3 that is new enough, with venv, into $python; status 1 if there is none.
+find_python() {
+  for python in "${PYTHON:-python3}" python3.13 python3.12 python3.11; do
+    have "$python" || continue
+    "$python" -c "import sys, venv, ensurepip; sys.exit(sys.version_info < (${PYTHON_MINIMUM/./, }))" 2>/dev/null && return 0
+  done
+  return 1
+}
+
 # --- Java and Maven ------------------------------------------------------------------------------------------------
 
 # Puts the java to use into $java, or says what is missing.
@@ -217,6 +228,6 @@ in_cache() (
   rm -rf "$cache/$1".part.*
   part=$(mktemp -d "$cache/$1.part.XXXXXX")
   trap 'rm -rf "$part"' EXIT
-  "$fill" "$part" || die "could not fetch $1 from Maven Central"
+  "$fill" "$part" || die "could not fetch or build $1"
   mv "$part" "$target"
 )

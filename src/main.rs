@@ -1,12 +1,14 @@
 //! Parses arguments, starts logging, picks a role, turns errors into an exit code.
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser;
-use frontstream::config::cli::{Cli, Command, Global};
-use frontstream::config::{self, Environment, Purpose, Report, Settings};
+use frontstream::config::cli::{self, Cli, Command, Global};
+use frontstream::config::{self, Environment, Origin, Purpose, Report, Settings};
 use frontstream::lifecycle::Exit;
+use frontstream::observe::{Colours, Console};
+use frontstream::roles::dev::{Chosen, Face, Output};
 use frontstream::roles::host::Role;
 use frontstream::{observe, operate, roles};
 
@@ -30,10 +32,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     match command {
         Command::Receiver => host(start(&global, Purpose::Receiver)?, Role::Receiver),
         Command::Processor => host(start(&global, Purpose::Processor)?, Role::Processor),
-        Command::Dev(args) => {
-            let settings = start(&global, Purpose::Dev)?;
-            to_its_end(roles::dev::run(settings, &args, global.json))
-        }
+        Command::Dev(args) => dev(&global, &args),
         Command::Send(args) => operate::send::run(&start(&global, Purpose::Send)?, &args, global.json),
         Command::Tail(args) => operate::tail::run(&start(&global, Purpose::Tool)?, &args, global.json),
         Command::Topics { action } => {
@@ -65,14 +64,49 @@ fn to_its_end<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
 
 /// Reads the settings and starts logging: what every role and command begins with.
 fn start(global: &Global, purpose: Purpose) -> anyhow::Result<Settings> {
-    let mut settings = config::load(&global.sources(Environment::of_process()), purpose)?;
-    if purpose == Purpose::Dev && settings.log.filter == "info" {
-        // What `dev` prints is what there is to see; a filter that somebody chose is kept.
+    let environment = Environment::of_process();
+    let colours = colours(&environment);
+    let settings = config::load(&global.sources(environment), purpose)?;
+    start_logging(&settings, colours, &Console::default())?;
+    Ok(settings)
+}
+
+/// Does the same for `dev`, whose log is quiet unless somebody chose a filter: what it prints is what there is to see.
+fn dev(global: &Global, args: &cli::Dev) -> anyhow::Result<Exit> {
+    let environment = Environment::of_process();
+    let face = Face {
+        output: match (global.json, std::io::stdout().is_terminal()) {
+            (true, _) => Output::Json,
+            (false, true) if environment.has_cursor() => Output::Live,
+            (false, _) => Output::Lines,
+        },
+        colours: colours(&environment),
+        console: Console::default(),
+        program: std::env::args()
+            .next()
+            .unwrap_or_else(|| "frontstream".to_owned()),
+    };
+    let reading = config::read(&global.sources(environment), Purpose::Dev);
+    let (chosen, filter) = (Chosen::of(&reading), reading.origin("log.filter"));
+    let mut settings = reading.into_settings()?;
+    if filter == Origin::Default {
         "warn".clone_into(&mut settings.log.filter);
     }
-    observe::start_logging(&settings.log)
-        .map_err(|error| anyhow::anyhow!("logging does not start: {error}"))?;
-    Ok(settings)
+    start_logging(&settings, face.colours, &face.console)?;
+    to_its_end(roles::dev::run(settings, &chosen, args, face))
+}
+
+fn colours(environment: &Environment) -> Colours {
+    if environment.wants_colours() {
+        Colours::Wanted
+    } else {
+        Colours::Unwanted
+    }
+}
+
+fn start_logging(settings: &Settings, colours: Colours, console: &Console) -> anyhow::Result<()> {
+    observe::start_logging(&settings.log, colours, console)
+        .map_err(|error| anyhow::anyhow!("logging does not start: {error}"))
 }
 
 /// Decides the exit code: what the error was marked with, or what kind of error it is.

@@ -87,16 +87,21 @@ pub enum Command {
         --set processor.workers=2"
     )]
     Processor,
-    /// Runs receiver and processor here, with signed, bursty sample traffic, and audits the result.
-    #[command(
-        after_help = "Example:\n  frontstream dev --brokers 127.0.0.1:9092 --duration 20s --rate 100\n\n\
-        Ends with a summary; exit code 0 only if the audit is exact."
-    )]
+    /// Runs the whole product here, with signed sample traffic, and audits the result.
+    ///
+    /// Receiver, processor and, unless --brokers or the settings name a Kafka, a broker for development run in this one
+    /// process. That broker keeps everything in memory and is gone at exit.
+    #[command(after_help = "Examples:\n  frontstream dev\n  \
+        frontstream dev --rate 0 --open-broker 9092      only your own webhooks, to be looked at with Kafka's tools\n  \
+        frontstream dev --brokers 127.0.0.1:9092         on a real Kafka, with topics of this run's own\n  \
+        frontstream dev --duration 20s --rate 100 --json\n\n\
+        Ends with a summary; exit code 0 only if the audit is exact.")]
     Dev(Dev),
     /// Signs and posts webhooks: files, folders, or load.
     #[command(
         after_help = "Examples:\n  frontstream send application/inbound_received.json\n  \
-        frontstream send --rate 1000 --duration 60s --conversations 500"
+        frontstream send --rate 1000 --duration 60s --conversations 500\n  \
+        FRONT_APP_SECRET=… frontstream send --secret env:FRONT_APP_SECRET --show-curl"
     )]
     Send(Send),
     /// Prints the records of a topic, decoded; with --json as JSON lines.
@@ -136,9 +141,16 @@ pub enum Command {
 /// Arguments of `dev`.
 #[derive(Clone, Debug, Args)]
 pub struct Dev {
-    /// How long to send; until Ctrl-C without it.
+    /// How long to run; until Ctrl-C without it.
     #[arg(long, value_parser = value::duration, value_name = "DURATION")]
     pub duration: Option<Duration>,
+    /// The port of the in-process broker on 127.0.0.1, so that Kafka's tools know where to look; 0 for a free one, as
+    /// without this flag.
+    #[arg(long, value_name = "PORT", conflicts_with = "brokers")]
+    pub open_broker: Option<u16>,
+    /// Sample webhooks a second, on average: few enough to follow. 0 for none, so that there are only your own.
+    #[arg(long, default_value = "4", value_parser = zero_or_more, value_name = "PER_SECOND", help_heading = "Traffic")]
+    pub rate: f64,
     /// The traffic.
     #[command(flatten)]
     pub traffic: Traffic,
@@ -148,9 +160,6 @@ pub struct Dev {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Traffic")]
 pub struct Traffic {
-    /// Webhooks a second, on average.
-    #[arg(long, default_value = "20", value_parser = positive, value_name = "PER_SECOND")]
-    pub rate: f64,
     /// Conversations that the webhooks are about.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     pub conversations: u32,
@@ -174,8 +183,9 @@ pub struct Send {
     /// How to sign.
     #[arg(long, value_enum, default_value_t = Scheme::Application)]
     pub scheme: Scheme,
-    /// Which of the scheme's configured secrets signs; the first without it.
-    #[arg(long, value_name = "NAME")]
+    /// The secret that signs: the name of one that is configured for the scheme (the first without this flag), or
+    /// where one stands: env:NAME, file:PATH.
+    #[arg(long, value_name = "SECRET")]
     pub secret: Option<String>,
     /// The company: posts to /api/webhooks/front/TENANT.
     #[arg(long)]
@@ -189,9 +199,15 @@ pub struct Send {
     /// Stops after this time; without --count and --duration, at Ctrl-C.
     #[arg(long, value_parser = value::duration, value_name = "DURATION")]
     pub duration: Option<Duration>,
+    /// Posts nothing: prints the curl command that posts each file, signed now; without files, one of a small webhook.
+    #[arg(long, conflicts_with_all = ["rate", "conversations", "burst", "seed", "count", "duration", "verbose", "concurrency"])]
+    pub show_curl: bool,
     /// Prints every answer, not only the summary.
     #[arg(long, short)]
     pub verbose: bool,
+    /// Webhooks a second, on average.
+    #[arg(long, default_value = "20", value_parser = positive, value_name = "PER_SECOND", help_heading = "Traffic")]
+    pub rate: f64,
     /// The load.
     #[command(flatten)]
     pub traffic: Traffic,
@@ -329,6 +345,13 @@ pub struct Audit {
     /// Gives up (exit code 3) when the topics cannot be read within this time.
     #[arg(long, default_value = "10m", value_parser = value::duration, value_name = "DURATION")]
     pub timeout: Duration,
+}
+
+fn zero_or_more(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
+        Ok(_) | Err(_) => Err("must be a number, zero or above".to_owned()),
+    }
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -46,6 +46,19 @@ impl Environment {
             .map(PathBuf::from)
     }
 
+    /// Says whether people want colours on a terminal: NO_COLOR is not set, or empty (no-color.org).
+    pub fn wants_colours(&self) -> bool {
+        self.0
+            .get(OsStr::new("NO_COLOR"))
+            .is_none_or(|value| value.is_empty())
+    }
+
+    /// Says whether a terminal can move its cursor: TERM names one that can.
+    pub fn has_cursor(&self) -> bool {
+        let term = self.0.get(OsStr::new("TERM"));
+        term.is_some_and(|term| !term.is_empty() && term != "dumb")
+    }
+
     /// Returns the bytes of a variable.
     pub(crate) fn bytes(&self, name: &str) -> Option<Vec<u8>> {
         self.0
@@ -169,6 +182,14 @@ mod tests {
                 "{key}"
             );
         }
+    }
+
+    #[test]
+    fn what_terminals_and_their_users_say() {
+        let of = |name, value| Environment::of([(name, value)]);
+        assert!(of("NO_COLOR", "").wants_colours() && !of("NO_COLOR", "1").wants_colours());
+        assert!(of("TERM", "xterm-256color").has_cursor() && !of("TERM", "dumb").has_cursor());
+        assert!(Environment::default().wants_colours() && !Environment::default().has_cursor());
     }
 
     #[test]

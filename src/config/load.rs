@@ -78,6 +78,12 @@ impl Reading {
         &self.effective
     }
 
+    /// Returns where the value in force of `key` came from.
+    pub fn origin(&self, key: &str) -> Origin {
+        let setting = self.effective.iter().find(|setting| setting.key == key);
+        setting.map_or(Origin::Default, |setting| setting.origin.clone())
+    }
+
     /// Returns what is wrong, if anything is.
     pub fn report(&self) -> Option<&Report> {
         self.report.as_ref()

@@ -22,6 +22,7 @@ pub mod cli;
 pub use environment::{CONFIG_VARIABLE, Environment, variable};
 pub use load::{Purpose, Reading, Sources, load, read};
 pub use report::{Mistake, Origin, Report, Wrong};
+pub(crate) use secret::Place;
 pub use secret::{NamedSecret, Secret};
 pub use settings::{
     ApplicationSettings, ChunkSettings, DedupeSettings, GroupProtocol, PayloadKept, ProcessorSettings,

@@ -38,7 +38,7 @@ pub(super) const OFFERED: &[Offered] = &[
     offered(ApiKey::Heartbeat, 0, 4),
     offered(ApiKey::LeaveGroup, 0, 5),
     offered(ApiKey::SyncGroup, 0, 5),
-    offered(ApiKey::DescribeGroups, 0, 5),
+    offered(ApiKey::DescribeGroups, 0, 6),
     offered(ApiKey::ListGroups, 0, 5),
     offered(ApiKey::ApiVersions, 0, 4),
     offered(ApiKey::CreateTopics, 2, 7),
@@ -190,7 +190,9 @@ impl Call {
         let answer = match self.key {
             ApiKey::Produce => return self.produce(broker),
             ApiKey::Fetch => return self.fetch(broker).await,
-            ApiKey::ListOffsets => self.at_once(broker, |state, call, _| offsets::list_offsets(state, call)),
+            ApiKey::ListOffsets => self.at_once(broker, |state, call, _| {
+                offsets::list_offsets(state, call, version)
+            }),
             ApiKey::Metadata => {
                 self.at_once(broker, |state, call, _| metadata::metadata(state, call, version))
             }
@@ -258,16 +260,16 @@ impl Call {
             ApiKey::OffsetFetch => self.at_once(broker, |state, call, _| {
                 groups::offset_fetch(state, call, version)
             }),
-            ApiKey::TxnOffsetCommit => {
-                self.at_once(broker, |state, call, _| groups::txn_offset_commit(state, call))
-            }
+            ApiKey::TxnOffsetCommit => self.at_once(broker, |state, call, _| {
+                groups::txn_offset_commit(state, call, version)
+            }),
             ApiKey::OffsetDelete => self.at_once(broker, |state, call, _| groups::offset_delete(state, call)),
             ApiKey::FindCoordinator => self.at_once(broker, |state, call, _| {
                 groups::find_coordinator(state, call, version)
             }),
-            ApiKey::DescribeGroups => {
-                self.at_once(broker, |state, call, _| groups::describe_groups(state, call))
-            }
+            ApiKey::DescribeGroups => self.at_once(broker, |state, call, _| {
+                groups::describe_groups(state, call, version)
+            }),
             ApiKey::ListGroups => self.at_once(broker, |state, call, _| groups::list_groups(state, &call)),
             ApiKey::DeleteGroups => self.at_once(broker, |state, call, _| groups::delete_groups(state, call)),
             _ => return self.answer_on_transactions(broker).map(Some),

@@ -3,9 +3,13 @@
 //! Records stay as the producer encoded and compressed them. Layout: Kafka documentation, "Record Batch". The checksum
 //! covers everything from the attributes on, so base offset and leader epoch can be set without touching it.
 
+use std::ops::RangeInclusive;
+
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
+use kafka_protocol::records::{
+    Compression, NO_TIMESTAMP, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+};
 
 use super::transactions::Outcome;
 use super::unpack::{Codec, Unpackable, unpack};
@@ -69,7 +73,7 @@ impl Header {
         let base_offset = bytes.get_i64();
         let (_length, _leader_epoch) = (bytes.get_i32(), bytes.get_i32());
         if bytes.get_i8() != 2 {
-            return Err(ResponseError::UnsupportedForMessageFormat);
+            return Err(ResponseError::InvalidRecord);
         }
         let _checksum = bytes.get_u32();
         Ok(Self {
@@ -92,12 +96,21 @@ pub(super) fn sequence_after(sequence: i32, count: i32) -> i32 {
     i32::try_from(sum).unwrap_or(0)
 }
 
+/// What a topic asks of records.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    /// What their own times may be, in milliseconds since 1970; none for records that get the broker's.
+    pub(super) times: Option<RangeInclusive<i64>>,
+    /// Whether each needs a key, as compaction does.
+    pub(super) keyed: bool,
+}
+
 /// Checks what a producer sent for one partition: exactly one whole batch whose records are what it says.
 ///
 /// # Errors
 ///
 /// What is wrong, as the protocol names it.
-pub(super) fn check(bytes: &Bytes) -> Result<Header, ResponseError> {
+pub(super) fn check(bytes: &Bytes, rules: &Rules) -> Result<Header, ResponseError> {
     let length = bytes
         .get(8..12)
         .map_or(-1, |mut length| i64::from(length.get_i32()));
@@ -121,16 +134,18 @@ pub(super) fn check(bytes: &Bytes) -> Result<Header, ResponseError> {
     if !counted || header.is_control() {
         return Err(ResponseError::InvalidRecord);
     }
-    let mut expected = 0;
-    let in_order = walk(&header, bytes, |record| {
-        let fits = record.offset_delta == expected;
+    let (mut expected, mut timely) = (0, true);
+    let good = walk(&header, bytes, |record| {
+        let in_order = record.offset_delta == expected;
         expected += 1;
-        fits
+        let time = header.base_timestamp.saturating_add(record.timestamp_delta);
+        timely &= time == NO_TIMESTAMP || rules.times.as_ref().is_none_or(|times| times.contains(&time));
+        in_order && (record.has_key || !rules.keyed)
     })?;
-    if in_order {
-        Ok(header)
-    } else {
-        Err(ResponseError::InvalidRecord)
+    match (good, timely) {
+        (true, true) => Ok(header),
+        (true, false) => Err(ResponseError::InvalidTimestamp),
+        (false, _) => Err(ResponseError::InvalidRecord),
     }
 }
 
@@ -240,6 +255,7 @@ impl Batch {
 struct Seen {
     timestamp_delta: i64,
     offset_delta: i32,
+    has_key: bool,
 }
 
 /// Reads the batch's records one after the other until `each` says no; returns whether it never did.
@@ -285,7 +301,7 @@ fn record(rest: &mut &[u8]) -> Option<Seen> {
     let _attributes = body.try_get_u8().ok()?;
     let timestamp_delta = varint(&mut body)?;
     let offset_delta = i32::try_from(varint(&mut body)?).ok()?;
-    skip(&mut body, Missing::Allowed)?;
+    let has_key = skip(&mut body, Missing::Allowed)?;
     skip(&mut body, Missing::Allowed)?;
     for _ in 0..u32::try_from(varint(&mut body)?).ok()? {
         skip(&mut body, Missing::Refused)?;
@@ -294,6 +310,7 @@ fn record(rest: &mut &[u8]) -> Option<Seen> {
     body.is_empty().then_some(Seen {
         timestamp_delta,
         offset_delta,
+        has_key,
     })
 }
 
@@ -303,14 +320,15 @@ enum Missing {
     Refused,
 }
 
-/// Passes over bytes with their length before them; a length of -1 means that there are none.
-fn skip(body: &mut &[u8], missing: Missing) -> Option<()> {
+/// Passes over bytes with their length before them, and says whether there are any: a length of -1 means that there
+/// are none.
+fn skip(body: &mut &[u8], missing: Missing) -> Option<bool> {
     let length = varint(body)?;
     if length == -1 && missing == Missing::Allowed {
-        return Some(());
+        return Some(false);
     }
     *body = body.split_at_checked(usize::try_from(length).ok()?)?.1;
-    Some(())
+    Some(true)
 }
 
 /// Reads a zigzag number of up to 64 bits.

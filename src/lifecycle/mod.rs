@@ -8,4 +8,4 @@ mod signals;
 pub use clock::{Clock, Instant};
 pub use exit::Exit;
 pub use readiness::{Gate, NotReady, Readiness};
-pub use signals::{Stop, stop_on_signals};
+pub use signals::{Stop, stop_on_signals, stop_on_signals_then};

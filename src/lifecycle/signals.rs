@@ -17,6 +17,15 @@ const EXIT_SECOND_SIGNAL: i32 = 130;
 ///
 /// The signal handlers could not be installed; the process then cannot stop cleanly and should not start.
 pub async fn stop_on_signals(stop: Stop) -> std::io::Result<()> {
+    stop_on_signals_then(stop, || {}).await
+}
+
+/// Does the same, and calls `at_exit` before it exits: for what would be left on a terminal.
+///
+/// # Errors
+///
+/// The signal handlers could not be installed.
+pub async fn stop_on_signals_then(stop: Stop, at_exit: impl FnOnce()) -> std::io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let name = tokio::select! {
@@ -29,6 +38,7 @@ pub async fn stop_on_signals(stop: Stop) -> std::io::Result<()> {
         _ = interrupt.recv() => "SIGINT",
         _ = terminate.recv() => "SIGTERM",
     };
+    at_exit();
     tracing::warn!(
         signal = name,
         "second signal: stopped at once, open work is left to the next start"

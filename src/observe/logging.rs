@@ -6,6 +6,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::Console;
+
 /// How the process logs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -41,28 +43,52 @@ pub(crate) enum FilterError {
     Syntax(String),
 }
 
-/// Starts logging for the process, to stderr.
+/// Starts logging for the process, to standard error; at a terminal in `colours`, and above whatever `console`
+/// draws there.
 ///
 /// # Errors
 ///
 /// The filter cannot be read (settings checked by `config` always can), or logging was started before.
-pub fn start_logging(settings: &Settings) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+pub fn start_logging(
+    settings: &Settings,
+    colours: Colours,
+    console: &Console,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let terminal = std::io::stderr().is_terminal();
-    subscriber(settings, terminal, std::io::stderr)?.try_init()?;
+    if terminal {
+        let console = console.clone();
+        subscriber(settings, terminal, colours, move || console.writer())?.try_init()?;
+    } else {
+        subscriber(settings, terminal, colours, std::io::stderr)?.try_init()?;
+    }
     Ok(())
+}
+
+/// Whether people want colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colours {
+    /// On a terminal.
+    Wanted,
+    /// Nowhere.
+    Unwanted,
 }
 
 /// A subscriber of either format.
 type Subscriber = Box<dyn tracing::Subscriber + Send + Sync>;
 
-fn subscriber<W>(settings: &Settings, terminal: bool, writer: W) -> Result<Subscriber, FilterError>
+fn subscriber<W>(
+    settings: &Settings,
+    terminal: bool,
+    colours: Colours,
+    writer: W,
+) -> Result<Subscriber, FilterError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter(&settings.filter)?)
         .with_writer(writer)
-        .with_ansi(terminal);
+        .with_ansi(terminal && colours == Colours::Wanted);
     let json = match settings.format {
         Format::Auto => !terminal,
         Format::Text => false,
@@ -114,7 +140,7 @@ mod tests {
     }
 
     /// Logs two events, of which `info` takes one, and returns what was written.
-    fn logged(format: Format, terminal: bool) -> String {
+    fn logged(format: Format, terminal: bool, colours: Colours) -> String {
         let written = Written::default();
         let settings = Settings {
             format,
@@ -124,7 +150,7 @@ mod tests {
             let written = written.clone();
             move || written.clone()
         };
-        let subscriber = subscriber(&settings, terminal, writer).unwrap();
+        let subscriber = subscriber(&settings, terminal, colours, writer).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(partition = 3, "assigned");
             tracing::debug!("quiet");
@@ -136,22 +162,24 @@ mod tests {
     #[test]
     fn text_for_people_json_for_machines() {
         for (format, terminal) in [(Format::Auto, false), (Format::Json, true), (Format::Json, false)] {
-            let line: serde_json::Value = serde_json::from_str(&logged(format, terminal)).unwrap();
+            let line: serde_json::Value =
+                serde_json::from_str(&logged(format, terminal, Colours::Wanted)).unwrap();
             assert_eq!(line["message"], "assigned");
             assert_eq!(line["partition"], 3);
             assert_eq!(line["level"], "INFO");
             assert!(line["timestamp"].is_string());
         }
-        let plain = logged(Format::Text, false);
+        let plain = logged(Format::Text, false, Colours::Wanted);
         assert!(
             plain.ends_with("assigned partition=3\n") && !plain.contains('\u{1b}'),
             "{plain}"
         );
         assert_eq!(plain.lines().count(), 1, "the filter holds");
         assert!(
-            logged(Format::Auto, true).contains('\u{1b}'),
+            logged(Format::Auto, true, Colours::Wanted).contains('\u{1b}'),
             "colours on a terminal"
         );
+        assert!(!logged(Format::Auto, true, Colours::Unwanted).contains('\u{1b}'));
     }
 
     #[test]

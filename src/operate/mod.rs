@@ -8,6 +8,8 @@ pub mod tail;
 pub mod topics;
 
 // What `dev` shares with the commands.
+pub(crate) mod curl;
+pub(crate) mod picture;
 pub(crate) mod post;
 pub(crate) mod sign;
 pub(crate) mod traffic;

@@ -176,15 +176,48 @@ impl Template {
                 Piece::Event => body.push_str(event),
                 Piece::Conversation => body.push_str(conversation),
                 Piece::EmittedAt => {
-                    let millis = emitted_at.as_millis();
-                    let (seconds, fraction) = (millis.div_euclid(1_000), millis.rem_euclid(1_000));
-                    write!(body, "\"emitted_at\":{seconds}.{fraction:03}")
-                        .expect("a String takes every character");
+                    let seconds = written_seconds(emitted_at);
+                    write!(body, "\"emitted_at\":{seconds}").expect("a String takes every character");
                 }
             }
         }
         body
     }
+}
+
+/// Writes the smallest body that means "a customer wrote", as the scheme's sender would post it: for people to read.
+pub(super) fn small(scheme: Scheme, event: &str, conversation: &str, emitted_at: Timestamp) -> String {
+    let seconds = written_seconds(emitted_at);
+    let payload = format!(
+        r#"{{"id":"{event}","type":"inbound","emitted_at":{seconds},"conversation":{{"id":"{conversation}"}}}}"#
+    );
+    let wire = match scheme {
+        Scheme::Application => "inbound_received",
+        Scheme::Rule => return payload,
+        Scheme::Relay => dotted(Happening::Inbound),
+    };
+    format!(r#"{{"type":"{wire}","authorization":{{"id":"cmp_yours"}},"payload":{payload}}}"#)
+}
+
+/// Writes a time as Front does: seconds, with milliseconds behind the point.
+fn written_seconds(at: Timestamp) -> String {
+    let millis = at.as_millis();
+    let (seconds, fraction) = (millis.div_euclid(1_000), millis.rem_euclid(1_000));
+    format!("{seconds}.{fraction:03}")
+}
+
+/// Writes a number as Front writes its ids.
+pub(super) fn base_36(mut number: u64) -> String {
+    let mut digits = Vec::new();
+    loop {
+        let digit = u32::try_from(number % 36).expect("below 36");
+        digits.push(char::from_digit(digit, 36).expect("below 36"));
+        number /= 36;
+        if number == 0 {
+            break;
+        }
+    }
+    digits.iter().rev().collect()
 }
 
 /// Returns the text between two others, the first such.
@@ -233,6 +266,30 @@ mod tests {
                     assert_eq!(parsed["type"], dotted(happening));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_small_body_has_the_shape_of_a_sample() {
+        for scheme in [Scheme::Application, Scheme::Rule, Scheme::Relay] {
+            let at = Timestamp::from_millis(1_700_000_000_007);
+            let written = Template::new(scheme, Happening::Inbound).write("evt_1", "cnv_1", at);
+            let (sample, small): (Value, Value) = (
+                serde_json::from_str(&written).unwrap(),
+                serde_json::from_str(&small(scheme, "evt_1", "cnv_1", at)).unwrap(),
+            );
+            let event = |body: &Value| {
+                if scheme == Scheme::Rule {
+                    body.clone()
+                } else {
+                    body["payload"].clone()
+                }
+            };
+            for field in ["id", "type", "emitted_at"] {
+                assert_eq!(event(&small)[field], event(&sample)[field], "{scheme:?} {field}");
+            }
+            assert_eq!(event(&small)["conversation"]["id"], "cnv_1", "{scheme:?}");
+            assert_eq!(small["type"], sample["type"], "{scheme:?}");
         }
     }
 

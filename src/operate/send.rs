@@ -1,15 +1,16 @@
 //! `send`: signs and posts webhooks as Front does: files, folders, or load made from samples.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 
 use super::post::{Answer, Limits, Poster, Tally, load, millis};
-use super::print;
-use super::sign::{Scheme, Signer};
-use super::traffic::{Shape, Traffic};
-use crate::config::{NamedSecret, Settings, cli};
+use super::sign::{Header, Scheme, Signer};
+use super::traffic::{Names, Shape, Traffic};
+use super::{curl, print};
+use crate::config::{Environment, Place, Secret, Settings, cli};
 use crate::lifecycle::{Clock, Exit, Instant, Stop, stop_on_signals};
 
 /// Where a receiver takes webhooks.
@@ -25,8 +26,13 @@ const CHALLENGE: &str = "frontstream-send-challenge";
 /// No secret is configured for the scheme, a file cannot be read, or standard output is closed. Answers that are no
 /// success are no error: the exit code says so.
 pub fn run(settings: &Settings, args: &cli::Send, json: bool) -> anyhow::Result<Exit> {
-    let signer = Signer::new(args.scheme, secret_of(settings, args)?.value.clone());
-    let poster = Poster::new(&url_of(settings, args)?, signer, Clock::system())?;
+    let signer = Signer::new(args.scheme, secret_of(settings, args)?);
+    let url = url_of(settings, args)?;
+    if args.show_curl {
+        show_curl(&url, &signer, args, json)?;
+        return Ok(Exit::Done);
+    }
+    let poster = Poster::new(&url, signer, Clock::system())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -55,7 +61,8 @@ pub(crate) fn random_seed() -> u64 {
 }
 
 async fn send_load(poster: Poster, args: &cli::Send, json: bool, stop: &Stop) -> Tally {
-    let traffic = Traffic::new(shape_of(&args.traffic, 0), args.scheme, Clock::system().now());
+    let shape = shape_of(args.rate, &args.traffic, 0);
+    let traffic = Traffic::new(shape, Names::Plain, args.scheme, Clock::system().now());
     let limits = Limits {
         count: args.count,
         duration: args.duration,
@@ -70,9 +77,9 @@ async fn send_load(poster: Poster, args: &cli::Send, json: bool, stop: &Stop) ->
 }
 
 /// Returns the shape of traffic that the arguments describe.
-pub(crate) fn shape_of(traffic: &cli::Traffic, repeated_percent: u32) -> Shape {
+pub(crate) fn shape_of(rate: f64, traffic: &cli::Traffic, repeated_percent: u32) -> Shape {
     Shape {
-        rate: traffic.rate,
+        rate,
         conversations: traffic.conversations,
         burst: traffic.burst.max(1.0),
         repeated_percent,
@@ -88,15 +95,9 @@ async fn send_files(poster: &Poster, args: &cli::Send, json: bool, stop: &Stop) 
         if stop.is_cancelled() {
             break;
         }
-        let body = std::fs::read(&file)
-            .with_context(|| format!("reading {}", file.display()))
-            .context(Exit::Usage)?;
-        let handshake = args.scheme == Scheme::Application && is_handshake(&body);
-        let more = if handshake {
-            vec![("x-front-challenge", CHALLENGE.to_owned())]
-        } else {
-            Vec::new()
-        };
+        let body = body_of(&file)?;
+        let more = handshake_of(args.scheme, &body);
+        let handshake = !more.is_empty();
         let mut answer = poster.post(body, &more).await;
         if handshake && answer.is_success() && !answer.body.contains(CHALLENGE) {
             answer.label = format!("{} without the challenge", answer.label);
@@ -123,9 +124,44 @@ fn tell(what: &str, answer: &Answer, json: bool) {
     let _ = print(&line);
 }
 
-fn is_handshake(body: &[u8]) -> bool {
+/// Prints the commands that post what the arguments say, signed now.
+fn show_curl(url: &str, signer: &Signer, args: &cli::Send, json: bool) -> anyhow::Result<()> {
+    let now = Clock::system().now();
+    let show = |line: String| {
+        print(&if json {
+            serde_json::json!({ "curl": line }).to_string()
+        } else {
+            line
+        })
+    };
+    if args.paths.is_empty() {
+        show(curl::yours(url, args.scheme, signer, now))?;
+        return Ok(());
+    }
+    for file in files_of(&args.paths)? {
+        let body = body_of(&file)?;
+        let mut headers = signer.headers(&body, now);
+        headers.extend(handshake_of(args.scheme, &body));
+        show(curl::line(url, &headers, curl::Body::File(&file)))?;
+    }
+    Ok(())
+}
+
+fn body_of(file: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(file)
+        .with_context(|| format!("reading {}", file.display()))
+        .context(Exit::Usage)
+}
+
+/// Returns the header that Front sends with its handshake; none for any other body.
+fn handshake_of(scheme: Scheme, body: &[u8]) -> Vec<Header> {
     let parsed = serde_json::from_slice::<serde_json::Value>(body).ok();
-    parsed.is_some_and(|body| body["type"] == "sync")
+    let handshake = scheme == Scheme::Application && parsed.is_some_and(|body| body["type"] == "sync");
+    if handshake {
+        vec![("x-front-challenge", CHALLENGE.to_owned())]
+    } else {
+        Vec::new()
+    }
 }
 
 fn files_of(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
@@ -161,7 +197,13 @@ fn add_files(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn secret_of<'s>(settings: &'s Settings, args: &cli::Send) -> anyhow::Result<&'s NamedSecret> {
+fn secret_of(settings: &Settings, args: &cli::Send) -> anyhow::Result<Secret> {
+    if let Some(place) = args.secret.as_deref().and_then(Place::from_text) {
+        return place
+            .read(&Environment::of_process())
+            .context("--secret")
+            .context(Exit::Usage);
+    }
     let receiver = &settings.receiver;
     let (secrets, key) = match args.scheme {
         Scheme::Application => (&receiver.application.secrets, "receiver.application.secrets"),
@@ -173,27 +215,31 @@ fn secret_of<'s>(settings: &'s Settings, args: &cli::Send) -> anyhow::Result<&'s
         None => secrets.first(),
     };
     found
+        .map(|secret| secret.value.clone())
         .with_context(|| match &args.secret {
             Some(name) => format!("{key} has no secret named {name}"),
-            None => format!("{key} is empty: send signs as Front does, and needs the receiver's secret"),
+            None => format!(
+                "{key} is empty: send signs as Front does, and needs the receiver's secret, there or by --secret env:NAME"
+            ),
         })
         .context(Exit::Usage)
+}
+
+/// Returns where a receiver that listens on `listen` is found from this machine: one that listens everywhere, here too.
+pub(crate) fn reachable(mut listen: SocketAddr) -> SocketAddr {
+    if listen.ip().is_unspecified() {
+        listen.set_ip(match listen {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    listen
 }
 
 fn url_of(settings: &Settings, args: &cli::Send) -> anyhow::Result<String> {
     let mut url = match &args.url {
         Some(url) => url.clone(),
-        None => {
-            let mut listen = settings.receiver.listen;
-            if listen.ip().is_unspecified() {
-                // A receiver that listens everywhere is found here too.
-                listen.set_ip(match listen {
-                    std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-                    std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-                });
-            }
-            format!("http://{listen}")
-        }
+        None => format!("http://{}", reachable(settings.receiver.listen)),
     };
     let parsed = reqwest::Url::parse(&url)
         .with_context(|| format!("--url is not a URL: {url}"))

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use super::samples::{Happening, Template};
+use super::samples::{Happening, Template, base_36};
 use super::sign::Scheme;
 use crate::model::Timestamp;
 
@@ -23,6 +23,23 @@ pub(crate) struct Shape {
     pub(crate) repeated_percent: u32,
     /// The same seed gives the same traffic, but for the event ids.
     pub(crate) seed: u64,
+}
+
+/// What conversations and events are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// As Front calls them.
+    Plain,
+    /// So that people, and [`is_sample`], tell them from others.
+    Sample,
+}
+
+/// What the ids of events begin with under [`Names::Sample`].
+const SAMPLE_EVENT: &str = "evt_sample";
+
+/// Tells whether an event was made under [`Names::Sample`].
+pub(crate) fn is_sample(event: &str) -> bool {
+    event.starts_with(SAMPLE_EVENT)
 }
 
 /// A webhook to be posted.
@@ -46,6 +63,7 @@ const REPEATED_AFTER: Duration = Duration::from_millis(1_500);
 /// Makes webhooks without end.
 pub(crate) struct Traffic {
     shape: Shape,
+    names: Names,
     random: Random,
     templates: Vec<Template>,
     /// When the next burst begins.
@@ -67,8 +85,9 @@ struct Due {
 
 impl Traffic {
     /// Makes the traffic; event ids are unique among traffics that begin at different milliseconds.
-    pub(crate) fn new(shape: Shape, scheme: Scheme, begun_at: Timestamp) -> Self {
+    pub(crate) fn new(shape: Shape, names: Names, scheme: Scheme, begun_at: Timestamp) -> Self {
         Self {
+            names,
             random: Random(shape.seed),
             templates: Happening::ALL
                 .iter()
@@ -102,11 +121,22 @@ impl Traffic {
                 ..due.clone()
             }));
         }
+        let event = base_36(self.ids.base + due.number);
+        let (conversation, event) = match self.names {
+            Names::Plain => (
+                format!("cnv_{}", base_36(0x5eed_0000 + u64::from(due.conversation))),
+                format!("evt_{event}"),
+            ),
+            Names::Sample => (
+                format!("cnv_sample{}", due.conversation + 1),
+                format!("{SAMPLE_EVENT}{event}"),
+            ),
+        };
         Sample {
             due: due.at,
             happening: due.happening,
-            conversation: format!("cnv_{}", base_36(0x5eed_0000 + u64::from(due.conversation))),
-            event: format!("evt_{}", base_36(self.ids.base + due.number)),
+            conversation,
+            event,
         }
     }
 
@@ -210,20 +240,6 @@ impl Ids {
     }
 }
 
-/// Writes a number as Front writes its ids.
-fn base_36(mut number: u64) -> String {
-    let mut digits = Vec::new();
-    loop {
-        let digit = u32::try_from(number % 36).expect("below 36");
-        digits.push(char::from_digit(digit, 36).expect("below 36"));
-        number /= 36;
-        if number == 0 {
-            break;
-        }
-    }
-    digits.iter().rev().collect()
-}
-
 /// SplitMix64: small, seeded, good enough for traffic. Source: Steele, Lea and Flood, OOPSLA 2014.
 struct Random(u64);
 
@@ -270,6 +286,7 @@ mod tests {
     fn take(shape: Shape, count: usize) -> Vec<Sample> {
         let mut traffic = Traffic::new(
             shape,
+            Names::Plain,
             Scheme::Application,
             Timestamp::from_millis(1_795_000_000_000),
         );
@@ -331,6 +348,17 @@ mod tests {
         let ids: BTreeSet<&str> = samples.iter().map(|sample| sample.event.as_str()).collect();
         let repeated = 10_000 - ids.len();
         assert!((700..1_300).contains(&repeated), "{repeated}");
+    }
+
+    #[test]
+    fn samples_are_told_from_what_others_post() {
+        let next = |names| {
+            let begun_at = Timestamp::from_millis(1_795_000_000_000);
+            Traffic::new(shape(), names, Scheme::Application, begun_at).next()
+        };
+        let (plain, sample) = (next(Names::Plain), next(Names::Sample));
+        assert!(is_sample(&sample.event) && sample.conversation.starts_with("cnv_sample"));
+        assert!(!is_sample(&plain.event), "{}", plain.event);
     }
 
     #[test]

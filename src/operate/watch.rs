@@ -1,5 +1,6 @@
 //! Watching refreshes as a subscriber sees them: a line for each, and what they amount to.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -10,21 +11,25 @@ use super::decoding::Decoders;
 use super::latencies::Latencies;
 use super::post::millis;
 use super::print;
+use super::traffic::is_sample;
 use crate::config::Settings;
 use crate::kafka::reader::{Reader, Step};
 use crate::lifecycle::{Clock, Stop};
-use crate::model::{Priority, Refresh};
+use crate::model::{CloseReason, Priority, Refresh, Timestamp};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How lines are written.
+/// How many of the last refreshes are remembered: as many as a person follows.
+pub(crate) const RECENT_MAX: usize = 8;
+
+/// What is printed of each refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
-    /// For people.
+    /// Nothing: somebody draws what was seen.
+    Silent,
+    /// A line for people.
     Plain,
-    /// For people at a terminal.
-    Coloured,
-    /// For scripts: JSON lines.
+    /// A line for scripts: JSON.
     Json,
 }
 
@@ -37,10 +42,33 @@ pub(crate) struct Watched {
     pub(crate) events: u64,
     /// From the first receipt to being visible, by priority in the order of [`Priority::ALL`].
     pub(crate) delays: [Latencies; 3],
+    /// The last refreshes, the newest first.
+    pub(crate) recent: VecDeque<Seen>,
 }
 
-/// Reads the refresh topic from its beginning until `stop`, printing a line for each refresh; keeps `counted` at the
-/// number of events they count. Blocks.
+/// A refresh, as far as people look at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// When it was seen.
+    pub(crate) at: Timestamp,
+    /// From the first receipt until then.
+    pub(crate) delay: Duration,
+    /// The highest of its events.
+    pub(crate) priority: Priority,
+    /// What is to be refreshed; without control characters.
+    pub(crate) conversation: String,
+    /// How many events it counts.
+    pub(crate) events: u32,
+    /// Their kinds; without control characters.
+    pub(crate) kinds: Vec<String>,
+    /// What closed the window.
+    pub(crate) closed_by: CloseReason,
+    /// Whether one of its events, as far as they are named, is no sample.
+    pub(crate) yours: bool,
+}
+
+/// Reads the refresh topic from its beginning until `stop`, tells each refresh as `style` says, and keeps `watched` up
+/// to date. Blocks.
 ///
 /// # Errors
 ///
@@ -49,8 +77,8 @@ pub(crate) fn watch(
     settings: &Settings,
     style: Style,
     stop: &Stop,
-    counted: &watch::Sender<u64>,
-) -> anyhow::Result<Watched> {
+    watched: &watch::Sender<Watched>,
+) -> anyhow::Result<()> {
     let topic = &settings.topics.names.refresh;
     let reader = Reader::new(&settings.kafka, "frontstream-watch", ANSWER_TIMEOUT)?;
     let mut decoders = Decoders::new(&settings.registry)?;
@@ -59,31 +87,35 @@ pub(crate) fn watch(
     for partition in reader.partitions(topic)? {
         from.push((partition, reader.bounds(topic, partition)?.start));
     }
-    let mut watched = Watched::default();
     reader.follow(topic, &from, stop, |step| {
         if let Step::Record(record) = step {
             // A record that cannot be read is the audit's to report.
             if let Ok(refresh) = decoders.refresh(record.value())? {
-                let delay = clock.now().saturating_since(refresh.first_received_at);
-                watched.add(&refresh, delay);
-                print(&line_of(&refresh, delay, style))?;
-                counted.send_replace(watched.events);
+                let seen = Seen::new(&refresh, clock.now());
+                match style {
+                    Style::Silent => {}
+                    Style::Json => print(&seen.json(&refresh))?,
+                    Style::Plain => print(&seen.line())?,
+                }
+                watched.send_modify(|watched| watched.add(seen));
             }
         }
         anyhow::Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(watched)
+    })
 }
 
 impl Watched {
-    fn add(&mut self, refresh: &Refresh, delay: Duration) {
+    /// Counts a refresh.
+    pub(crate) fn add(&mut self, seen: Seen) {
         self.refreshes += 1;
-        self.events += u64::from(refresh.event_count);
+        self.events += u64::from(seen.events);
         for (priority, delays) in Priority::ALL.iter().zip(&mut self.delays) {
-            if *priority == refresh.priority {
-                delays.add(delay);
+            if *priority == seen.priority {
+                delays.add(seen.delay);
             }
         }
+        self.recent.truncate(RECENT_MAX - 1);
+        self.recent.push_front(seen);
     }
 
     /// Returns how many events a refresh stands for, on average.
@@ -106,39 +138,49 @@ impl Watched {
     }
 }
 
-fn line_of(refresh: &Refresh, delay: Duration, style: Style) -> String {
-    let kinds: Vec<&str> = refresh.kinds.iter().map(|kind| kind.as_str()).collect();
-    if style == Style::Json {
-        return json!({
+impl Seen {
+    pub(crate) fn new(refresh: &Refresh, at: Timestamp) -> Self {
+        Self {
+            at,
+            delay: at.saturating_since(refresh.first_received_at),
+            priority: refresh.priority,
+            conversation: super::clean(refresh.conversation.as_str()),
+            events: refresh.event_count,
+            kinds: refresh
+                .kinds
+                .iter()
+                .map(|kind| super::clean(kind.as_str()))
+                .collect(),
+            closed_by: refresh.closed_by,
+            yours: refresh.event_ids.iter().any(|id| !is_sample(id.as_str())),
+        }
+    }
+
+    fn json(&self, refresh: &Refresh) -> String {
+        json!({
             "refresh_id": refresh.id().to_string(),
             "priority": refresh.priority.as_str(),
             "conversation": refresh.conversation.as_str(),
             "event_count": refresh.event_count,
-            "kinds": kinds,
+            "kinds": refresh.kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>(),
             "closed_by": refresh.closed_by.as_str(),
-            "delay_ms": u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+            "delay_ms": u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX),
+            "sample": !self.yours,
         })
-        .to_string();
+        .to_string()
     }
-    let line = format!(
-        "{:<6}  {:<14} {:>3} {:<6}  {:>8} after the first, closed by {:<8}  {}",
-        refresh.priority,
-        refresh.conversation,
-        refresh.event_count,
-        if refresh.event_count == 1 {
-            "event"
-        } else {
-            "events"
-        },
-        millis(delay),
-        refresh.closed_by,
-        kinds.join(", ")
-    );
-    let line = super::clean(&line);
-    match (style, refresh.priority) {
-        (Style::Coloured, Priority::High) => format!("\x1b[1;31m{line}\x1b[0m"),
-        (Style::Coloured, Priority::Medium) => format!("\x1b[33m{line}\x1b[0m"),
-        (Style::Coloured, Priority::Low) => format!("\x1b[2m{line}\x1b[0m"),
-        (Style::Plain | Style::Json, _) => line,
+
+    fn line(&self) -> String {
+        format!(
+            "{:<6}  {:<14} {:>3} {:<6}  {:>8} after the first, closed by {:<8}  {}{}",
+            self.priority,
+            self.conversation,
+            self.events,
+            if self.events == 1 { "event" } else { "events" },
+            millis(self.delay),
+            self.closed_by,
+            self.kinds.join(", "),
+            if self.yours { "  (yours)" } else { "" },
+        )
     }
 }

@@ -76,6 +76,16 @@ pub enum Error {
     Metrics(#[from] prometheus::Error),
 }
 
+/// Binds an address for a receiver.
+///
+/// # Errors
+///
+/// The address is taken: report and exit.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|source| Error::Bind { address, source })
+}
+
 /// The stage itself, bound to its address.
 pub struct Receiver {
     listener: TcpListener,
@@ -101,11 +111,27 @@ impl Receiver {
         clock: Clock,
         registry: &prometheus::Registry,
     ) -> Result<Self, Error> {
+        let listener = listen(settings.listen).await?;
+        Self::on(listener, settings, producer, clock, registry)
+    }
+
+    /// Takes a listener that is bound already; connections wait until [`Receiver::run`].
+    ///
+    /// # Errors
+    ///
+    /// The metrics are registered already: report and exit.
+    pub fn on(
+        listener: TcpListener,
+        settings: Settings,
+        producer: Handle,
+        clock: Clock,
+        registry: &prometheus::Registry,
+    ) -> Result<Self, Error> {
         let metrics = Metrics::new(registry, &settings.signature)?;
-        let address = settings.listen;
-        let bind_error = |source| Error::Bind { address, source };
-        let listener = TcpListener::bind(address).await.map_err(bind_error)?;
-        let address = listener.local_addr().map_err(bind_error)?;
+        let address = listener.local_addr().map_err(|source| Error::Bind {
+            address: settings.listen,
+            source,
+        })?;
         let edge = Arc::new(Edge {
             verifier: Verifier::new(&settings.signature),
             seen: Seen::new(

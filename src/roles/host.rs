@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::receiver::Receiver;
@@ -53,15 +54,19 @@ pub async fn host(settings: Settings, role: Role) -> anyhow::Result<()> {
         metrics,
     };
     let ended = match role {
-        Role::Receiver => receive(&settings, around).await,
+        Role::Receiver => receive(&settings, None, around).await,
         Role::Processor => processor::run(connect::processor(&settings, &unique()), around).await,
     };
     admin_stop.cancel();
     ended
 }
 
-/// Registers the schema, binds the receiver and runs it.
-pub(super) async fn receive(settings: &Settings, around: Surroundings) -> anyhow::Result<()> {
+/// Registers the schema, binds the receiver, unless `listener` is given, and runs it.
+pub(super) async fn receive(
+    settings: &Settings,
+    listener: Option<TcpListener>,
+    around: Surroundings,
+) -> anyhow::Result<()> {
     let gate = around.readiness.gate("schemas");
     gate.not_ready("starting");
     let (registry, topic) = (connect::registry(settings), &settings.topics.names.events);
@@ -70,14 +75,11 @@ pub(super) async fn receive(settings: &Settings, around: Surroundings) -> anyhow
         return Ok(());
     };
     let encoding = connect::event_encoding(schemas?.encoding);
-    let bound = Receiver::bind(
-        connect::receiver(settings),
-        encoding,
-        around.clock,
-        &around.metrics,
-    )
-    .await;
-    let receiver = bound?;
+    let (own, metrics) = (connect::receiver(settings), &around.metrics);
+    let receiver = match listener {
+        None => Receiver::bind(own, encoding, around.clock, metrics).await,
+        Some(listener) => Receiver::on(listener, own, encoding, around.clock, metrics),
+    }?;
     gate.ready();
     receiver.run(&around.readiness, around.stop).await
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::lifecycle::{Clock, Exit, Gate, Instant, Readiness, Stop};
@@ -39,7 +40,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Starts the producer, which connects by itself, and binds the address.
+    /// Binds the address, and starts the producer, which connects by itself.
     ///
     /// # Errors
     ///
@@ -50,11 +51,28 @@ impl Receiver {
         clock: Clock,
         registry: &prometheus::Registry,
     ) -> anyhow::Result<Self> {
+        let listener = receive::listen(settings.receive.listen)
+            .await
+            .context(Exit::Outside)?;
+        Self::on(listener, settings, encoding, clock, registry)
+    }
+
+    /// Starts the producer, and takes webhooks from a listener that is bound already.
+    ///
+    /// # Errors
+    ///
+    /// The client refuses its settings.
+    pub fn on(
+        listener: TcpListener,
+        settings: Settings,
+        encoding: Encoding,
+        clock: Clock,
+        registry: &prometheus::Registry,
+    ) -> anyhow::Result<Self> {
         let producer = Producer::start(&settings.produce, encoding, registry)
             .context(Exit::Usage)
             .context("cannot make the receiver's Kafka producer")?;
-        let server = receive::Receiver::bind(settings.receive, producer.handle(), clock, registry)
-            .await
+        let server = receive::Receiver::on(listener, settings.receive, producer.handle(), clock, registry)
             .context(Exit::Outside)?;
         Ok(Self {
             server,

@@ -99,7 +99,7 @@ fn good_usage_is_understood() {
         panic!("not dev");
     };
     assert_eq!(dev.duration, Some(std::time::Duration::from_secs(20)));
-    assert_eq!((dev.traffic.rate, dev.traffic.seed), (0.5, Some(7)));
+    assert_eq!((dev.rate, dev.traffic.seed), (0.5, Some(7)));
 
     let tail = |rest: &str| {
         let Command::Tail(tail) = parse(&format!("frontstream tail {rest}")).command else {
@@ -129,14 +129,23 @@ fn the_root_help_documents_the_exit_codes() {
 
 #[test]
 fn bad_usage_exits_with_2_and_says_why_on_stderr() {
-    let cases: [(&[&str], &str); 11] = [
+    let cases: [(&[&str], &str); 14] = [
         (&[], "Usage"),
         (&["recieve"], "receiver"),
         (&["receiver", "--colour"], "--colour"),
         (&["tail"], "TOPIC"),
         (&["tail", "events", "--from", "yesterday"], "no place in a topic"),
         (&["dev", "--duration", "20"], "not a duration"),
-        (&["dev", "--rate", "0"], "above zero"),
+        (&["dev", "--rate=-1"], "zero or above"),
+        (
+            &["dev", "--open-broker", "9092", "--brokers", "k:1"],
+            "cannot be used with",
+        ),
+        (
+            &["dev", "--open-broker", "9092", "--set", "kafka.brokers=k:1"],
+            "kafka.brokers (--set) names a real Kafka",
+        ),
+        (&["send", "--rate", "0"], "above zero"),
         (&["send", "a.json", "--rate", "5"], "cannot be used with"),
         (&["audit", "--partition", "-1"], "-1"),
         (&["config", "check", "--role", "dev"], "receiver"),

@@ -96,6 +96,18 @@ fn without_a_broker_it_says_which_address_it_tried() {
     assert!(error.contains(&address), "{error}");
 }
 
+#[test]
+fn the_log_is_quiet_unless_somebody_chose_a_filter_be_it_the_default_one() {
+    let cluster = support::kafka();
+    let log_of = |more: &[&str]| {
+        let run = start(cluster, &[&["--duration", "100ms"], more].concat());
+        String::from_utf8(run.wait_with_output().unwrap().stderr).unwrap()
+    };
+    assert_eq!(log_of(&[]), "");
+    let chosen = log_of(&["--set", "log.filter=info"]);
+    assert!(chosen.contains("receiving webhooks"), "{chosen}");
+}
+
 fn start(cluster: &Cluster, arguments: &[&str]) -> Child {
     frontstream(&[&["dev", "--brokers", &cluster.bootstrap], arguments].concat())
         .stdout(Stdio::piped())

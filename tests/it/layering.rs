@@ -360,6 +360,7 @@ const ROWS: &[Row] = &[
         inside: &["model", "lifecycle"],
         outside: &[
             "prometheus",
+            "rustix",
             "thiserror",
             "tokio",
             "tracing",

@@ -12,6 +12,7 @@ mod conformance;
 mod crash;
 mod deploy;
 mod dev;
+mod examples;
 mod layering;
 mod metrics;
 mod operate;

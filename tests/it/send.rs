@@ -5,7 +5,7 @@ use std::process::Output;
 use serde_json::Value;
 
 use crate::support::process::{Env, Process, free_address, run};
-use crate::support::{self, Cluster};
+use crate::support::{self, Cluster, curl};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/front");
 
@@ -55,6 +55,39 @@ fn files_and_folders_are_posted_as_they_are() {
 }
 
 #[test]
+fn the_curl_line_that_it_shows_is_accepted_as_often_as_it_is_asked_for() {
+    let cluster = support::kafka();
+    let receiver = receiver(cluster);
+    let show = |more: &[&str]| {
+        let output = run(&[&["send", "--show-curl"], more].concat(), &receiver.env);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let file = format!("{FIXTURES}/application/sync.json");
+    let cases: [(&[&str], &str); 5] = [
+        (&[], "accepted"),
+        (&["--scheme", "rule"], "accepted"),
+        (&["--scheme", "relay", "--tenant", "acme"], "accepted"),
+        (&["--secret", "env:SEND_TEST_A"], "accepted"),
+        (&[&file], "frontstream-send-challenge"),
+    ];
+    for (arguments, expected) in cases {
+        let line = show(arguments);
+        let answer = curl::run(&line).unwrap_or_else(|| curl::replay(&line));
+        assert!(
+            answer.contains(" 200 ") && answer.contains(expected),
+            "{line}{answer}"
+        );
+        let again = curl::replay(&line);
+        let expected = expected.replace("accepted", "duplicate");
+        assert!(
+            again.contains(" 200 ") && again.contains(&expected),
+            "{line}{again}"
+        );
+    }
+}
+
+#[test]
 fn what_is_refused_is_counted_and_decides_the_exit_code() {
     let cluster = support::kafka();
     let receiver = receiver(cluster);
@@ -98,6 +131,10 @@ fn what_cannot_be_sent_is_said() {
     for (arguments, expected) in [
         (&["--scheme", "rule"][..], "receiver.rule.secrets is empty"),
         (&["--secret", "old"], "no secret named old"),
+        (
+            &["--secret", "env:NOT_SET_ANYWHERE"],
+            "NOT_SET_ANYWHERE is not set",
+        ),
         (&["/nowhere/at/all.json"], "/nowhere/at/all.json"),
         (&["--tenant", "a/b"], "path segment"),
         // The receiver takes none of these either.

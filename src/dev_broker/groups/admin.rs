@@ -21,6 +21,8 @@ use super::group::{Group, GroupState};
 const KEY_TYPES: [i8; 2] = [0, 1];
 /// From this version on FindCoordinator has several keys.
 const FIND_BATCHED: i16 = 4;
+/// From this version on DescribeGroups says that a group does not exist (KIP-1043).
+const DESCRIBE_KNOWS_GROUPS: i16 = 6;
 /// What anybody may do with a group: read (3), delete (6), describe (8), describe and alter its settings (10, 11); the
 /// bits that Kafka sets when it has no access lists.
 const OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
@@ -43,8 +45,12 @@ pub(in crate::dev_broker) fn find_coordinator(
         let code = ResponseError::InvalidRequest.code();
         (code, BrokerId(-1), StrBytes::new(), -1)
     };
-    let message =
-        (!known).then(|| StrBytes::from_static_str("a coordinator of this type does not exist here"));
+    let message = if known {
+        ""
+    } else {
+        "there is no coordinator for this type of key"
+    };
+    let message = Some(StrBytes::from_static_str(message));
     if version < FIND_BATCHED {
         return FindCoordinatorResponse::default()
             .with_error_code(code)
@@ -69,18 +75,30 @@ pub(in crate::dev_broker) fn find_coordinator(
 pub(in crate::dev_broker) fn describe_groups(
     state: &State,
     request: DescribeGroupsRequest,
+    version: i16,
 ) -> DescribeGroupsResponse {
     let groups = request.groups.into_iter().map(|group_id| {
         let mut described = match state.groups.get(&group_id) {
             Some(entry) => describe(&entry.group),
-            None => DescribedGroup::default().with_group_state(DEAD),
+            None => missing(&group_id, version),
         };
-        if request.include_authorized_operations {
+        if request.include_authorized_operations && described.error_code == 0 {
             described.authorized_operations = OPERATIONS;
         }
         described.with_group_id(group_id)
     });
     DescribeGroupsResponse::default().with_groups(groups.collect())
+}
+
+/// To older clients a group that does not exist is a dead one.
+fn missing(group_id: &GroupId, version: i16) -> DescribedGroup {
+    let dead = DescribedGroup::default().with_group_state(DEAD);
+    if version < DESCRIBE_KNOWS_GROUPS {
+        return dead;
+    }
+    let message = format!("Group {} not found.", group_id.as_str());
+    dead.with_error_code(ResponseError::GroupIdNotFound.code())
+        .with_error_message(Some(StrBytes::from_string(message)))
 }
 
 fn describe(group: &Group) -> DescribedGroup {

@@ -22,6 +22,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::super::clock::Now;
 use super::super::state::State;
 use super::super::topics::Topics;
+use super::super::transactions::Transactions;
 use super::group::{CONSUMER, Commit, GroupState};
 use super::offsets::{Committed, Offsets};
 use super::{Entry, Groups, owned};
@@ -30,6 +31,8 @@ use super::{Entry, Groups, owned};
 const METADATA_MAX: usize = 4_096;
 /// From this version on a commit to a group that does not exist is told so.
 const COMMIT_KNOWS_GROUPS: i16 = 9;
+/// From this version on a commit outside of a transaction is told to abort (KIP-890).
+const COMMIT_KNOWS_ABORTABLE: i16 = 4;
 
 /// Stores offsets that a member, or somebody outside while there is no member, has handled.
 pub(in crate::dev_broker) fn offset_commit(
@@ -42,9 +45,15 @@ pub(in crate::dev_broker) fn offset_commit(
         let mut partitions = topic.partitions.iter();
         partitions.any(|partition| is_known(&state.topics, &topic.name, partition.partition_index))
     });
+    let offsets = if known {
+        admit(&mut state.groups, &request, version, now)
+    } else {
+        // Nothing will be stored, and nothing may come of it.
+        Err(ResponseError::UnknownTopicOrPartition)
+    };
     let mut committing = Committing {
         topics: &state.topics,
-        offsets: admit(&mut state.groups, &request, known, version, now),
+        offsets,
         producer_id: None,
     };
     let topics = request.topics.into_iter().map(|topic| {
@@ -65,19 +74,21 @@ pub(in crate::dev_broker) fn offset_commit(
 pub(in crate::dev_broker) fn txn_offset_commit(
     state: &mut State,
     request: TxnOffsetCommitRequest,
+    version: i16,
 ) -> TxnOffsetCommitResponse {
     let known = request.topics.iter().any(|topic| {
         let mut partitions = topic.partitions.iter();
         partitions.any(|partition| is_known(&state.topics, &topic.name, partition.partition_index))
     });
-    let admitted = if known {
-        let transactions = &state.transactions;
-        let (id, epoch) = (request.producer_id.0, request.producer_epoch);
-        transactions.admits_offsets(&request.transactional_id, id, epoch, &request.group_id)
+    let offsets = if request.group_id.is_empty() {
+        Err(ResponseError::InvalidGroupId)
+    } else if known {
+        admits_transaction(&state.transactions, &request, version)
+            .and_then(|()| admit_in_transaction(&mut state.groups, &request))
     } else {
-        Ok(())
+        // Nothing will be stored, and nothing may come of it.
+        Err(ResponseError::UnknownTopicOrPartition)
     };
-    let offsets = admitted.and_then(|()| admit_in_transaction(&mut state.groups, &request, known));
     let mut committing = Committing {
         topics: &state.topics,
         offsets,
@@ -163,12 +174,10 @@ impl Committing<'_> {
     }
 }
 
-/// Finds the offsets of the group if the sender may commit to it. A commit from outside makes a group; one with no
-/// partition that exists does nothing at all.
+/// Finds the offsets of the group if the sender may commit to it. A commit from outside makes a group.
 fn admit<'a>(
     groups: &'a mut Groups,
     request: &OffsetCommitRequest,
-    known: bool,
     version: i16,
     now: Now,
 ) -> Result<&'a mut Offsets, ResponseError> {
@@ -178,27 +187,35 @@ fn admit<'a>(
     } else {
         ResponseError::IllegalGeneration
     };
-    let entry = find_or_create(groups, &request.group_id, known && generation < 0).ok_or(missing)?;
+    let entry = find_or_create(groups, &request.group_id, generation < 0).ok_or(missing)?;
     let instance = request.group_instance_id.as_ref();
     entry
         .group
         .admit_commit(Commit::Plain, &request.member_id, instance, generation)?;
-    if known {
-        entry.group.touch(&request.member_id, now.elapsed);
-    }
+    entry.group.touch(&request.member_id, now.elapsed);
     Ok(&mut entry.offsets)
+}
+
+/// Says whether the producer's transaction is open and the group was added to it.
+fn admits_transaction(
+    transactions: &Transactions,
+    request: &TxnOffsetCommitRequest,
+    version: i16,
+) -> Result<(), ResponseError> {
+    let (id, epoch) = (request.producer_id.0, request.producer_epoch);
+    let admitted = transactions.admits_offsets(&request.transactional_id, id, epoch, &request.group_id);
+    if admitted == Err(ResponseError::InvalidTxnState) && version >= COMMIT_KNOWS_ABORTABLE {
+        return Err(ResponseError::TransactionAbortable);
+    }
+    admitted
 }
 
 fn admit_in_transaction<'a>(
     groups: &'a mut Groups,
     request: &TxnOffsetCommitRequest,
-    known: bool,
 ) -> Result<&'a mut Offsets, ResponseError> {
-    if request.group_id.is_empty() {
-        return Err(ResponseError::InvalidGroupId);
-    }
     let generation = request.generation_id;
-    let entry = find_or_create(groups, &request.group_id, known && generation < 0);
+    let entry = find_or_create(groups, &request.group_id, generation < 0);
     let entry = entry.ok_or(ResponseError::IllegalGeneration)?;
     let instance = request.group_instance_id.as_ref();
     entry

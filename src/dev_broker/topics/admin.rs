@@ -40,7 +40,11 @@ pub(in super::super) fn create_topics(
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
     let twice = twice(request.topics.iter().map(|topic| topic.name.as_str()));
-    let topics = request.topics.into_iter().map(|wanted| {
+    let mut answered = BTreeSet::new();
+    let once = request.topics.into_iter();
+    let once =
+        once.filter(|wanted| !twice.contains(wanted.name.as_str()) || answered.insert(wanted.name.clone()));
+    let topics = once.map(|wanted| {
         let made = if twice.contains(wanted.name.as_str()) {
             let message = "Duplicate topic in the request".to_owned();
             Err((ResponseError::InvalidRequest, message))

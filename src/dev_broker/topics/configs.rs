@@ -3,7 +3,7 @@
 //! Names, defaults and types are Apache Kafka 4.3's. A setting whose effect this broker does not have is either refused
 //! in every value but the one it acts by, or changes nothing here (segments, replication); the table says which.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse as Altered;
@@ -19,6 +19,8 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::super::batch::Rules;
+use super::super::clock::Now;
 use super::super::log::TimeOf;
 use super::super::state::{NODE_ID, State};
 use super::text;
@@ -43,16 +45,25 @@ enum Kind {
     },
     /// One of these; others that Kafka knows are refused, since they would change nothing.
     OneOf(&'static [&'static str]),
+    /// Some of these, with commas between.
+    ListOf(&'static [&'static str]),
 }
 
 struct Known {
     name: &'static str,
+    /// What a broker's own settings call it.
+    synonym: &'static str,
     default: &'static str,
     kind: Kind,
 }
 
-const fn known(name: &'static str, default: &'static str, kind: Kind) -> Known {
-    Known { name, default, kind }
+const fn known(name: &'static str, synonym: &'static str, default: &'static str, kind: Kind) -> Known {
+    Known {
+        name,
+        synonym,
+        default,
+        kind,
+    }
 }
 
 const LONG: Kind = Kind::Long { min: i64::MIN };
@@ -60,41 +71,134 @@ const LONG_MAX: &str = "9223372036854775807";
 
 /// In the order of their names.
 const KNOWN: &[Known] = &[
-    known("cleanup.policy", "delete", Kind::OneOf(&["delete"])),
-    known("compression.type", "producer", Kind::OneOf(&["producer"])),
-    known("delete.retention.ms", "86400000", Kind::Long { min: 0 }),
-    known("file.delete.delay.ms", "60000", Kind::Long { min: 0 }),
-    known("flush.messages", LONG_MAX, Kind::Long { min: 1 }),
-    known("flush.ms", LONG_MAX, Kind::Long { min: 0 }),
-    known("index.interval.bytes", "4096", Kind::Int { min: 0 }),
-    known("max.compaction.lag.ms", LONG_MAX, Kind::Long { min: 1 }),
-    known("max.message.bytes", "1048588", Kind::Int { min: 0 }),
-    known("message.timestamp.after.max.ms", "3600000", Kind::Long { min: 0 }),
-    known("message.timestamp.before.max.ms", LONG_MAX, Kind::Long { min: 0 }),
+    known(
+        "cleanup.policy",
+        "log.cleanup.policy",
+        "delete",
+        Kind::ListOf(&["delete", "compact"]),
+    ),
+    known(
+        "compression.type",
+        "compression.type",
+        "producer",
+        Kind::OneOf(&["producer"]),
+    ),
+    known(
+        "delete.retention.ms",
+        "log.cleaner.delete.retention.ms",
+        "86400000",
+        Kind::Long { min: 0 },
+    ),
+    known(
+        "file.delete.delay.ms",
+        "log.segment.delete.delay.ms",
+        "60000",
+        Kind::Long { min: 0 },
+    ),
+    known(
+        "flush.messages",
+        "log.flush.interval.messages",
+        LONG_MAX,
+        Kind::Long { min: 1 },
+    ),
+    known(
+        "flush.ms",
+        "log.flush.interval.ms",
+        LONG_MAX,
+        Kind::Long { min: 0 },
+    ),
+    known(
+        "index.interval.bytes",
+        "log.index.interval.bytes",
+        "4096",
+        Kind::Int { min: 0 },
+    ),
+    known(
+        "max.compaction.lag.ms",
+        "log.cleaner.max.compaction.lag.ms",
+        LONG_MAX,
+        Kind::Long { min: 1 },
+    ),
+    known(
+        "max.message.bytes",
+        "message.max.bytes",
+        "1048588",
+        Kind::Int { min: 0 },
+    ),
+    known(
+        "message.timestamp.after.max.ms",
+        "log.message.timestamp.after.max.ms",
+        "3600000",
+        Kind::Long { min: 0 },
+    ),
+    known(
+        "message.timestamp.before.max.ms",
+        "log.message.timestamp.before.max.ms",
+        LONG_MAX,
+        Kind::Long { min: 0 },
+    ),
     known(
         "message.timestamp.type",
+        "log.message.timestamp.type",
         "CreateTime",
         Kind::OneOf(&["CreateTime", "LogAppendTime"]),
     ),
-    known("min.compaction.lag.ms", "0", Kind::Long { min: 0 }),
-    known("min.insync.replicas", "1", Kind::Int { min: 1 }),
-    known("preallocate", "false", Kind::Bool),
-    known("retention.bytes", "-1", LONG),
-    known("retention.ms", "604800000", Kind::Long { min: -1 }),
-    known("segment.bytes", "1073741824", Kind::Int { min: 14 }),
-    known("segment.index.bytes", "10485760", Kind::Int { min: 4 }),
-    known("segment.jitter.ms", "0", Kind::Long { min: 0 }),
-    known("segment.ms", "604800000", Kind::Long { min: 1 }),
-    known("unclean.leader.election.enable", "false", Kind::Bool),
+    known(
+        "min.compaction.lag.ms",
+        "log.cleaner.min.compaction.lag.ms",
+        "0",
+        Kind::Long { min: 0 },
+    ),
+    known(
+        "min.insync.replicas",
+        "min.insync.replicas",
+        "1",
+        Kind::Int { min: 1 },
+    ),
+    known("preallocate", "log.preallocate", "false", Kind::Bool),
+    known("retention.bytes", "log.retention.bytes", "-1", LONG),
+    known(
+        "retention.ms",
+        "log.retention.ms",
+        "604800000",
+        Kind::Long { min: -1 },
+    ),
+    known(
+        "segment.bytes",
+        "log.segment.bytes",
+        "1073741824",
+        Kind::Int { min: 14 },
+    ),
+    known(
+        "segment.index.bytes",
+        "log.index.size.max.bytes",
+        "10485760",
+        Kind::Int { min: 4 },
+    ),
+    known(
+        "segment.jitter.ms",
+        "log.roll.jitter.ms",
+        "0",
+        Kind::Long { min: 0 },
+    ),
+    known("segment.ms", "log.roll.ms", "604800000", Kind::Long { min: 1 }),
+    known(
+        "unclean.leader.election.enable",
+        "unclean.leader.election.enable",
+        "false",
+        Kind::Bool,
+    ),
 ];
 
 /// What the one node says of itself.
 const OF_BROKER: &[(&str, &str)] = &[
     ("auto.create.topics.enable", "false"),
+    ("default.replication.factor", "1"),
     ("group.initial.rebalance.delay.ms", "0"),
     ("group.max.session.timeout.ms", "1800000"),
     ("group.min.session.timeout.ms", "6000"),
     ("message.max.bytes", "1048588"),
+    ("num.partitions", "1"),
     ("offset.metadata.max.bytes", "4096"),
     ("socket.request.max.bytes", "104857600"),
     ("transaction.max.timeout.ms", "900000"),
@@ -140,11 +244,37 @@ impl Configs {
         usize::try_from(self.number("max.message.bytes")).unwrap_or(0)
     }
 
+    /// What records need that arrive now.
+    pub(super) fn rules(&self, now: Now) -> Rules {
+        let oldest = now
+            .wall_ms
+            .saturating_sub(self.number("message.timestamp.before.max.ms"));
+        let newest = now
+            .wall_ms
+            .saturating_add(self.number("message.timestamp.after.max.ms"));
+        Rules {
+            times: (self.time_of() == TimeOf::Create).then_some(oldest..=newest),
+            keyed: self.has_policy("compact"),
+        }
+    }
+
+    fn has_policy(&self, policy: &str) -> bool {
+        let policies = self.0.get("cleanup.policy").map_or("delete", String::as_str);
+        items(policies).any(|item| item == policy)
+    }
+
+    /// How old records may become; no topic is ever compacted, and one that is only to be compacted keeps all.
     pub(super) fn retention_ms(&self) -> Option<i64> {
+        if !self.has_policy("delete") {
+            return None;
+        }
         Some(self.number("retention.ms")).filter(|age| *age >= 0)
     }
 
     pub(super) fn retention_bytes(&self) -> Option<usize> {
+        if !self.has_policy("delete") {
+            return None;
+        }
         usize::try_from(self.number("retention.bytes")).ok()
     }
 
@@ -176,11 +306,12 @@ impl Configs {
 
     fn described(&self, known: &Known, synonyms: bool) -> DescribeConfigsResourceResult {
         let own = self.0.get(known.name);
-        let own = own.map(|value| (text(value.clone()), SOURCE_TOPIC));
-        let default = (StrBytes::from_static_str(known.default), SOURCE_DEFAULT);
-        let all = own.into_iter().chain([default]).map(|(value, source)| {
+        let own = own.map(|value| (known.name, text(value.clone()), SOURCE_TOPIC));
+        let default = StrBytes::from_static_str(known.default);
+        let default = (known.synonym, default, SOURCE_DEFAULT);
+        let all = own.into_iter().chain([default]).map(|(name, value, source)| {
             DescribeConfigsSynonym::default()
-                .with_name(StrBytes::from_static_str(known.name))
+                .with_name(StrBytes::from_static_str(name))
                 .with_value(Some(value))
                 .with_source(source)
         });
@@ -191,6 +322,7 @@ impl Configs {
             .with_config_type(match known.kind {
                 Kind::Bool => 1,
                 Kind::OneOf(_) => 2,
+                Kind::ListOf(_) => 7,
                 Kind::Int { .. } => 3,
                 Kind::Long { .. } => 5,
             })
@@ -226,11 +358,17 @@ fn check(known: &Known, value: &str) -> Result<(), Unfit> {
         Kind::Int { min } => number(min, i64::from(i32::MAX)),
         Kind::Long { min } => number(min, i64::MAX),
         Kind::OneOf(values) if values.contains(&value) => Ok(()),
-        Kind::OneOf(values) => Err(Unfit(format!(
+        Kind::ListOf(values) if items(value).all(|item| values.contains(&item)) => Ok(()),
+        Kind::OneOf(values) | Kind::ListOf(values) => Err(Unfit(format!(
             "Invalid value {value} for configuration {name}: the in-process broker takes {}",
             values.join(" or ")
         ))),
     }
+}
+
+/// The items of a list.
+fn items(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
 /// Describes topics and the node.
@@ -261,7 +399,7 @@ fn describe(
 ) -> Result<Vec<DescribeConfigsResourceResult>, (ResponseError, String)> {
     let asked = |name: &str| {
         let keys = resource.configuration_keys.as_ref();
-        keys.is_none_or(|keys| keys.iter().any(|key| &**key == name))
+        keys.is_none_or(|keys| keys.is_empty() || keys.iter().any(|key| &**key == name))
     };
     let name = &resource.resource_name;
     match resource.resource_type {
@@ -307,9 +445,44 @@ fn unknown(topic: &str) -> (ResponseError, String) {
 /// One change of one setting.
 struct Change {
     name: StrBytes,
-    /// 0 sets, 1 takes back; 2 and 3 (append, subtract) are for lists, of which no setting here has two values.
+    /// 0 sets, 1 takes back, 2 adds to a list, 3 takes from it.
     operation: i8,
     value: Option<StrBytes>,
+}
+
+impl Change {
+    /// Returns what the setting becomes; nothing takes it back to its default.
+    fn value_on(&self, configs: &Configs) -> Result<Option<String>, (ResponseError, String)> {
+        let name = &*self.name;
+        let value = match (self.operation, self.value.as_deref()) {
+            (1, _) => return Ok(None),
+            (_, None) => {
+                let message = format!("Null value not supported for : {name}");
+                return Err((ResponseError::InvalidRequest, message));
+            }
+            (0, Some(value)) => return Ok(Some(value.to_owned())),
+            (_, Some(value)) => value,
+        };
+        let list = find(name).filter(|known| matches!(known.kind, Kind::ListOf(_)));
+        let list = list.ok_or_else(|| {
+            let message = format!("Can't append to or subtract from {name}: it is no list");
+            (ResponseError::InvalidConfig, message)
+        })?;
+        let now = configs.value(list);
+        let changed: Vec<_> = match self.operation {
+            2 => items(&now)
+                .chain(items(value).filter(|item| !items(&now).any(|one| one == *item)))
+                .collect(),
+            3 => items(&now)
+                .filter(|one| !items(value).any(|item| item == *one))
+                .collect(),
+            other => {
+                let message = format!("Unknown operation {other} on {name}");
+                return Err((ResponseError::InvalidRequest, message));
+            }
+        };
+        Ok(Some(changed.join(",")))
+    }
 }
 
 /// Changes single settings.
@@ -389,21 +562,15 @@ fn alter(
         Others::Kept => topic.configs.clone(),
         Others::Reset => Configs::default(),
     };
+    let mut changed = BTreeSet::new();
     for change in changes {
-        let value = match (change.operation, change.value.as_deref()) {
-            (0, Some(value)) => Some(value),
-            (0, None) => {
-                let message = format!("Null value not supported for : {}", &*change.name);
-                return Err((ResponseError::InvalidRequest, message));
-            }
-            (1, _) => None,
-            (_, _) => {
-                let message = format!("{} is no list: it can be set or deleted", &*change.name);
-                return Err((ResponseError::InvalidConfig, message));
-            }
-        };
+        if !changed.insert(change.name.clone()) {
+            let message = format!("Error due to duplicate config keys: {}", &*change.name);
+            return Err((ResponseError::InvalidRequest, message));
+        }
+        let value = change.value_on(&configs)?;
         configs
-            .set(&change.name, value)
+            .set(&change.name, value.as_deref())
             .map_err(|unfit| (ResponseError::InvalidConfig, unfit.0))?;
     }
     if !validate_only {

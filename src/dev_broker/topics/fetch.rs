@@ -13,10 +13,18 @@ use tokio::sync::Notify;
 use super::super::batch::LEADER_EPOCH;
 use super::super::state::{Broker, State};
 
+/// Instead of the number of a request within a session: begin one, or do without.
+const SESSION_NEW: i32 = 0;
+const SESSION_NONE: i32 = -1;
+
 /// Waits, as long as the client allows, until there is as much as it asks for, or something to say at once.
 ///
 /// Fetch sessions are not offered (the session id in the answer is 0): each request names all of its partitions.
 pub(in super::super) async fn fetch(broker: &Broker, request: FetchRequest) -> FetchResponse {
+    if !matches!(request.session_epoch, SESSION_NEW | SESSION_NONE) {
+        let code = ResponseError::FetchSessionIdNotFound.code();
+        return FetchResponse::default().with_error_code(code);
+    }
     let appended = Arc::new(Notify::new());
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let timer = tokio::time::sleep(max_wait);

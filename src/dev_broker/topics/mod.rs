@@ -237,7 +237,11 @@ mod tests {
 
     fn append(topics: &mut Topics, topic: &str, bytes: usize, timestamp: i64) {
         let encoded = batch_of(bytes, timestamp);
-        let header = batch::check(&encoded).unwrap();
+        let rules = batch::Rules {
+            times: None,
+            keyed: false,
+        };
+        let header = batch::check(&encoded, &rules).unwrap();
         let appended = topics.change(topic, 0, |log| log.append(&encoded, header, TimeOf::Create, NOW));
         appended.unwrap().unwrap();
         topics.keep_within_memory();

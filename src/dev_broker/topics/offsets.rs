@@ -22,7 +22,11 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 
 /// Answers which offset belongs to a time.
-pub(in super::super) fn list_offsets(state: &State, request: ListOffsetsRequest) -> ListOffsetsResponse {
+pub(in super::super) fn list_offsets(
+    state: &State,
+    request: ListOffsetsRequest,
+    version: i16,
+) -> ListOffsetsResponse {
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.into_iter().map(|wanted| {
             let log = state.topics.partition(&topic.name, wanted.partition_index);
@@ -40,7 +44,11 @@ pub(in super::super) fn list_offsets(state: &State, request: ListOffsetsRequest)
                 .with_error_code(code)
                 .with_offset(offset)
                 .with_timestamp(timestamp)
-                .with_leader_epoch(if offset < 0 { -1 } else { LEADER_EPOCH })
+                .with_leader_epoch(if offset < 0 || version < 4 {
+                    -1
+                } else {
+                    LEADER_EPOCH
+                })
         });
         let partitions = partitions.collect();
         ListOffsetsTopicResponse::default()

@@ -87,6 +87,7 @@ fn append(
         .topic(topic)
         .ok_or(ResponseError::UnknownTopicOrPartition)?;
     let (time_of, bytes_max) = (known.time_of(), known.configs.max_message_bytes());
+    let rules = known.configs.rules(now);
     if known.partition_count() <= data.index || data.index < 0 {
         return Err(ResponseError::UnknownTopicOrPartition);
     }
@@ -97,7 +98,7 @@ fn append(
     if records.len() > bytes_max {
         return Err(ResponseError::MessageTooLarge);
     }
-    let header = batch::check(&records)?;
+    let header = batch::check(&records, &rules)?;
     if header.is_transactional() {
         let admitted = state.transactions.admits(
             sender.transactional_id.as_deref(),

@@ -10,6 +10,7 @@ mod configs;
 mod content;
 mod fetch;
 mod groups;
+mod member;
 mod offsets;
 mod produce;
 mod protocol;
@@ -17,6 +18,10 @@ pub(crate) mod raw;
 mod table;
 mod tools;
 mod topics;
+mod tool_groups;
+mod group_versions;
+mod metadata;
+mod deletions;
 mod transactions;
 mod versions;
 
@@ -48,14 +53,18 @@ const AT_ONCE: usize = 4;
 const CHECK_PATIENCE: Duration = Duration::from_secs(240);
 
 /// The long ones come first, so that the end does not wait for them alone.
-const LISTS: [&[Check]; 12] = [
+const LISTS: [&[Check]; 16] = [
     chaos::CHECKS,
     groups::CHECKS,
     transactions::CHECKS,
     tools::CHECKS,
+    tool_groups::CHECKS,
     produce::CHECKS,
     fetch::CHECKS,
     topics::CHECKS,
+    metadata::CHECKS,
+    deletions::CHECKS,
+    group_versions::CHECKS,
     versions::CHECKS,
     offsets::CHECKS,
     content::CHECKS,

@@ -162,7 +162,7 @@ fn by_time_after_deletion(cluster: &Cluster) {
         &[base, base + 10, base + 20, base + 30],
         Compression::None,
     );
-    assert_eq!(super::configs::delete_before(&mut raw, &topic, 0, 2), Ok(2));
+    assert_eq!(super::deletions::delete_before(&mut raw, &topic, 0, 2), Ok(2));
     let (offset, _) = lookup(&mut raw, &topic, base);
     // A reader that starts there must not be refused.
     let answer = raw.fetch(&topic, 0, offset.max(2), &Fetch::default());

@@ -95,6 +95,11 @@ pub(super) const CHECKS: &[Check] = &[
         name: "no batch, an empty batch, two batches, an old format and a control batch are refused",
         run: not_one_good_batch,
     },
+    Check {
+        area: AREA,
+        name: "a batch of a transaction that the partition is no part of is refused",
+        run: no_transaction,
+    },
 ];
 
 fn topic(cluster: &Cluster, test: &str, partitions: i32) -> String {
@@ -427,6 +432,19 @@ fn not_one_good_batch(cluster: &Cluster) {
             "{what}"
         );
     }
+    assert_eq!(stored(&mut raw, &topic), ["good"]);
+}
+
+fn no_transaction(cluster: &Cluster) {
+    let topic = topic(cluster, "no-transaction", 1);
+    let mut raw = Raw::connect(cluster);
+    raw.store(&topic, 0, &plain(&["good"]));
+    let producer = raw.init_producer(Some(&topic));
+    let batch = producer.transactional_batch(0, &["x"]);
+    let named = raw.produce_as(Some(&topic), &topic, 0, batch.clone());
+    assert_eq!(error(named.error_code), Some(ResponseError::TransactionAbortable));
+    let nameless = raw.produce(&topic, 0, batch);
+    assert_ne!(error(nameless.error_code), None);
     assert_eq!(stored(&mut raw, &topic), ["good"]);
 }
 

@@ -126,7 +126,10 @@ pub(crate) struct Cluster {
 
 /// What answers at a cluster's address.
 enum Backing {
-    InProcess(DevBroker),
+    /// Serves until it is dropped.
+    InProcess {
+        _broker: DevBroker,
+    },
     Scripts(Started),
     /// Somebody else's, which is left alone.
     Elsewhere,
@@ -180,7 +183,7 @@ impl Cluster {
             DevBroker::start(listen).map_err(|error| format!("start the in-process broker: {error}"))?;
         Ok(Self {
             bootstrap: broker.address().to_string(),
-            backing: Backing::InProcess(broker),
+            backing: Backing::InProcess { _broker: broker },
         })
     }
 
@@ -194,7 +197,7 @@ impl Cluster {
     /// Returns the group protocols that it speaks, as `group.protocol` has them.
     pub(crate) fn protocols(&self) -> &'static [&'static str] {
         match self.backing {
-            Backing::InProcess(_) => &["classic"],
+            Backing::InProcess { .. } => &["classic"],
             Backing::Scripts(_) | Backing::Elsewhere => &["classic", "consumer"],
         }
     }

@@ -1,5 +1,6 @@
 //! What the integration tests share.
 
+pub(crate) mod curl;
 mod kafka;
 mod planted;
 pub(crate) mod process;

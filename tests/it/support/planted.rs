@@ -6,7 +6,7 @@ use frontstream::model::{
     Checkpoint, CloseReason, ConversationId, Event, EventId, Kind, Offset, Partition, Priority, Refresh, Run,
     RunCause, Source, TenantId, Timestamp,
 };
-use frontstream::wire::{Encoding, checkpoint_v1, event_v1, refresh_v1};
+use frontstream::wire::{Encoding, checkpoint_v1, event_v1, headers, refresh_v1};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -106,10 +106,18 @@ impl Planted {
         for refresh in refreshes {
             let mut value = Vec::new();
             refresh_v1::write(&mut value, Encoding::SingleObject, refresh);
+            let mut headers = OwnedHeaders::new();
+            for (key, value) in headers::of_refresh(refresh) {
+                headers = headers.insert(Header {
+                    key,
+                    value: Some(value.as_bytes()),
+                });
+            }
             let record = BaseRecord::to(&self.topics.names.refresh)
                 .partition(partition)
                 .key(refresh.conversation.as_str())
-                .payload(&value);
+                .payload(&value)
+                .headers(headers);
             self.transactional
                 .send(record)
                 .map_err(|(error, _)| error)

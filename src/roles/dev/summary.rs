@@ -1,0 +1,148 @@
+//! The last words of a run: what was sent, what came of it, what the audit found.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::prefix_of;
+use crate::config::Settings;
+use crate::lifecycle::Exit;
+use crate::operate::audit::Report;
+use crate::operate::picture::Figures;
+use crate::operate::post::{Tally, millis};
+use crate::operate::watch::Watched;
+
+/// What is left of the topics afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remains {
+    /// Everything, on the brokers.
+    Topics,
+    /// Nothing: the broker was this process.
+    Nothing,
+}
+
+/// How a run went.
+pub(super) struct Summary {
+    /// The samples.
+    pub(super) tally: Tally,
+    pub(super) figures: Figures,
+    pub(super) watched: Watched,
+    pub(super) report: Report,
+}
+
+impl Summary {
+    /// Returns 0 only when the audit is exact and everything accepted was stored, counted and seen.
+    pub(super) fn exit(&self) -> Exit {
+        let all_seen = self.watched.events >= self.report.totals.counted;
+        if self.report.exact && self.missing() == 0 && all_seen {
+            Exit::Done
+        } else {
+            Exit::Found
+        }
+    }
+
+    /// Returns how many accepted events are in no refresh, though they should be: not stored, or not counted.
+    fn missing(&self) -> u64 {
+        let totals = &self.report.totals;
+        let settled = totals.counted + totals.duplicates + totals.without_conversation + totals.undecodable;
+        self.figures.accepted.saturating_sub(totals.events) + totals.events.saturating_sub(settled)
+    }
+
+    /// Returns how many webhooks were accepted that were no samples.
+    fn yours(&self) -> u64 {
+        self.figures.accepted.saturating_sub(accepted(&self.tally))
+    }
+
+    pub(super) fn text(&self, settings: &Settings, remains: Remains) -> String {
+        let mut lines = Vec::new();
+        if self.tally.sent > 0 {
+            let answers = self.tally.answers.iter();
+            let answers = answers.map(|(label, count)| format!("{label}: {count}"));
+            lines.push(format!(
+                "webhooks  {} sent, {} accepted (answers {})",
+                self.tally.sent,
+                accepted(&self.tally),
+                answers.collect::<Vec<_>>().join(", ")
+            ));
+            lines.push(format!(
+                "answered  p50 {}, p99 {}",
+                millis(self.tally.latencies.quantile(500)),
+                millis(self.tally.latencies.quantile(990)),
+            ));
+        }
+        if self.yours() > 0 || self.tally.sent == 0 {
+            lines.push(format!("yours     {} accepted", self.yours()));
+        }
+        lines.push(format!("events    {}", self.report.totals.events));
+        lines.push(format!(
+            "refreshes {}, {:.2} events each",
+            self.report.totals.refreshes,
+            self.watched.events_per_refresh()
+        ));
+        let delays = self.watched.delays().into_iter();
+        let delays =
+            delays.map(|(priority, p50, p99)| format!("{priority} {} / {}", millis(p50), millis(p99)));
+        let delays = delays.collect::<Vec<_>>().join(", ");
+        if !delays.is_empty() {
+            lines.push(format!(
+                "delay     first received to visible, p50 / p99: {delays}"
+            ));
+        }
+        lines.push(format!("audit     {}", self.report.verdict));
+        if self.exit() != Exit::Done {
+            lines.extend(self.trouble(settings, remains));
+        }
+        format!("\n{}", lines.join("\n"))
+    }
+
+    fn trouble(&self, settings: &Settings, remains: Remains) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.missing() > 0 {
+            lines.push(format!(
+                "missing   {} accepted events are in no refresh",
+                self.missing()
+            ));
+        }
+        for finding in &self.report.findings {
+            lines.push(format!("{}: {}", finding.fault.as_str(), finding.explanation));
+        }
+        lines.push(match remains {
+            Remains::Topics => format!(
+                "The topics are left for you to look at: frontstream audit --brokers {} --set topics.prefix={} \
+                 --set processor.group={}",
+                settings.kafka.brokers,
+                prefix_of(&settings.topics.names),
+                settings.processor.group
+            ),
+            Remains::Nothing => {
+                "This should not happen. On a real Kafka (--brokers) the topics of such a run stay to be looked at."
+                    .to_owned()
+            }
+        });
+        lines
+    }
+
+    pub(super) fn json(&self) -> String {
+        let delay = |(priority, p50, p99): (crate::model::Priority, Duration, Duration)| {
+            let millis = |delay: Duration| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+            json!({ "priority": priority.as_str(), "p50_ms": millis(p50), "p99_ms": millis(p99) })
+        };
+        json!({
+            "summary": {
+                "send": self.tally.json(),
+                "accepted": accepted(&self.tally),
+                "yours": self.yours(),
+                "refreshes": self.watched.refreshes,
+                "events_per_refresh": self.watched.events_per_refresh(),
+                "delays": self.watched.delays().into_iter().map(delay).collect::<Vec<_>>(),
+                "audit": self.report,
+                "ok": self.exit() == Exit::Done,
+            }
+        })
+        .to_string()
+    }
+}
+
+fn accepted(tally: &Tally) -> u64 {
+    tally.answers.get("200 accepted").copied().unwrap_or(0)
+}

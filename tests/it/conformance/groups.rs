@@ -1,5 +1,0 @@
-//! Checks to come.
-
-use super::Check;
-
-pub(super) const CHECKS: &[Check] = &[];
