@@ -8,11 +8,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::runtime::{Builder, Runtime};
 
+use super::batch::{self, Rules};
 use super::clock::Now;
 use super::connection;
 use super::log::{Log, TimeOf};
 use super::state::Broker;
-use super::{batch, transactions::Outcome};
+use super::transactions::Outcome;
 
 #[cfg(test)]
 mod seeds;
@@ -70,7 +71,13 @@ pub fn batch(bytes: &[u8]) {
         wall_ms: 1_700_000_000_000,
     };
     let bytes = sealed(bytes);
-    let Ok(header) = batch::check(&bytes) else { return };
+    let rules = Rules {
+        times: None,
+        keyed: false,
+    };
+    let Ok(header) = batch::check(&bytes, &rules) else {
+        return;
+    };
     let mut log = Log::default();
     for time_of in [TimeOf::Create, TimeOf::Append] {
         // A second one of the same producer may be refused as out of order.
