@@ -1,6 +1,6 @@
 # Entry points. Each calls cargo or a script in scripts/, which explains itself with --help. ARGS is handed on.
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test bench lint fmt kafka-start kafka-stop clean
+.PHONY: help setup dev dev-kafka test bench lint fmt kafka-start kafka-stop clean
 ARGS ?=
 
 help: ## list the targets
@@ -9,9 +9,12 @@ help: ## list the targets
 setup: ## install what building and testing needs (Debian, Ubuntu), or say what to install
 	@scripts/setup
 
-dev: ## run the whole pipeline on a real Kafka, e.g. make dev ARGS="--duration 20s"
-	@scripts/setup
+dev: ## run the whole product in one process, needs Rust and a C compiler only, e.g. make dev ARGS="--rate 0"
 	@scripts/dev $(ARGS)
+
+dev-kafka: ## the same on a real Kafka, which is started if need be, e.g. make dev-kafka ARGS="--duration 20s"
+	@scripts/setup
+	@scripts/dev-kafka $(ARGS)
 
 test: ## everything that must hold before a change lands, on a real Kafka
 	@scripts/setup --examples

@@ -1,4 +1,4 @@
-//! `audit` on a real Kafka, over topics whose contents and damage the test knows.
+//! `audit` on a broker, over topics whose contents and damage the test knows.
 
 use std::process::Output;
 use std::sync::mpsc;
@@ -25,24 +25,17 @@ mod partition {
 
 #[test]
 fn each_planted_damage_is_found_and_nothing_else() {
-    let Some(cluster) = support::real_kafka() else {
-        return;
-    };
+    let cluster = support::kafka();
     let planted = Planted::new(cluster, "audit-damage", partition::COUNT);
     plant(&planted);
     // Every event at 0 and 1 was read, 2 is not.
-    cluster.tool(
-        "kafka-consumer-groups",
-        &[
-            "--group",
-            &planted.group,
-            "--topic",
-            &format!("{}:{}", planted.topics.names.events, partition::RESET),
-            "--reset-offsets",
-            "--to-offset",
-            "2",
-            "--execute",
-        ],
+    let events = &planted.topics.names.events;
+    support::reset(
+        cluster,
+        &planted.group,
+        events,
+        Some(partition::RESET),
+        support::To::Offset(2),
     );
 
     let output = audit(cluster, &planted, &["--json"]);

@@ -1,4 +1,4 @@
-//! `topics`, `lag` and `tail` on a real Kafka, as an operator types them.
+//! `topics`, `lag` and `tail` on a broker, as an operator types them.
 
 use std::process::Output;
 

@@ -142,7 +142,9 @@ impl Run {
 
     /// Sends the traffic, and waits until all that was accepted is visible.
     pub(super) async fn play(&mut self, args: &cli::Dev, secret: Secret) -> anyhow::Result<Tally> {
-        self.until_ready().await?;
+        if !self.until_ready().await? {
+            return Ok(Tally::default());
+        }
         self.gate.ready();
         self.phase
             .send_replace(args.duration.map_or(Phase::UntilCtrlC, Phase::For));
@@ -167,7 +169,8 @@ impl Run {
         Ok(tally)
     }
 
-    async fn until_ready(&mut self) -> anyhow::Result<()> {
+    /// Returns whether it is ready; not when somebody ended it before.
+    async fn until_ready(&mut self) -> anyhow::Result<bool> {
         let roles = self.ready.clone();
         let ready = async {
             while roles.iter().any(|role| role.state().is_err()) {
@@ -178,9 +181,9 @@ impl Run {
             waited = tokio::time::timeout(READY_TIMEOUT, ready) => waited,
             ended = self.roles.join_next() => return Err(ended_early(ended)),
             ended = self.shows.join_next() => return Err(show_ended(ended)),
-            () = self.signalled.cancelled() => return Err(anyhow!("stopped before it was ready")),
+            () = self.signalled.cancelled() => return Ok(false),
         };
-        waited.map_err(|_| {
+        waited.map(|()| true).map_err(|_| {
             let why = self.ready.iter().filter_map(|role| role.state().err()).flatten();
             let why = why.map(|gate| gate.to_string()).collect::<Vec<_>>().join("; ");
             anyhow!("not ready after {} s: {why}", READY_TIMEOUT.as_secs())

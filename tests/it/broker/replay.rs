@@ -1,4 +1,4 @@
-//! Replay with Kafka's own tool: exactly the range that was rewound comes again, as a run of its own.
+//! Replay, with Kafka's own tool where it is at hand: exactly the range that was rewound comes again, as a run of its own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,21 +15,11 @@ use super::load::Producer;
 use super::records::{Reader, Seen, assert_audit_exact, assert_exactly_once, count, events_of};
 use super::{PARTITIONS, group, processor_env};
 use crate::support::process::{Env, Process};
-use crate::support::{Cluster, Topics, kafka, real_kafka};
+use crate::support::{self, Cluster, To, Topics, kafka};
 
-/// Runs `kafka-consumer-groups --reset-offsets` on the processor's group; the processors are stopped, as it demands.
-fn reset(cluster: &Cluster, topics: &Topics, topic: &str, to: &[&str]) -> String {
-    let group = group(topics);
-    let mut arguments = vec![
-        "--group",
-        &group,
-        "--topic",
-        topic,
-        "--reset-offsets",
-        "--execute",
-    ];
-    arguments.extend(to);
-    cluster.tool("kafka-consumer-groups", &arguments)
+/// Resets the processor's group; the processors are stopped, as that demands.
+fn reset(cluster: &Cluster, topics: &Topics, partition: Option<i32>, to: To<'_>) {
+    support::reset(cluster, &group(topics), &topics.names.events, partition, to);
 }
 
 /// Counts the events stored at or above an offset of each partition.
@@ -64,7 +54,7 @@ fn run_for(events: u64, reader: &mut Reader, env: &Env) -> Vec<Seen> {
 
 #[test]
 fn the_exact_range_that_was_reset_comes_again() {
-    let Some(cluster) = real_kafka() else { return };
+    let cluster = kafka();
     let topics = cluster.topics("replay", PARTITIONS);
     let env = processor_env(cluster, &topics, "classic");
     let mut reader = Reader::new(cluster, &topics, PARTITIONS);
@@ -74,7 +64,7 @@ fn the_exact_range_that_was_reset_comes_again() {
     }
     producer.flush();
     let between = Clock::system().now().plus(Duration::from_millis(5));
-    crate::support::process::wait_until("the clock has moved on", || Clock::system().now() > between);
+    support::process::wait_until("the clock has moved on", || Clock::system().now() > between);
     for number in 0..100 {
         producer.event(&format!("cnv_{}", number % 37), Priority::High);
     }
@@ -84,12 +74,7 @@ fn the_exact_range_that_was_reset_comes_again() {
     assert!(process.stop().success());
 
     // To an offset, of one partition.
-    reset(
-        cluster,
-        &topics,
-        &format!("{}:1", topics.names.events),
-        &["--to-offset", "20"],
-    );
+    reset(cluster, &topics, Some(1), To::Offset(20));
     let expected = stored_from(cluster, &topics, |partition, offset, _| {
         partition == 1 && offset >= 20
     });
@@ -107,12 +92,8 @@ fn the_exact_range_that_was_reset_comes_again() {
 
     // To a time, of all partitions.
     let time = between.to_string();
-    reset(
-        cluster,
-        &topics,
-        &topics.names.events,
-        &["--to-datetime", time.trim_end_matches('Z')],
-    );
+    let time = To::Time(time.trim_end_matches('Z'), between.as_millis());
+    reset(cluster, &topics, None, time);
     let expected = stored_from(cluster, &topics, |_, _, at| at >= between.as_millis());
     assert!(expected >= 100);
     let again = run_for(expected, &mut reader, &env);
@@ -120,7 +101,7 @@ fn the_exact_range_that_was_reset_comes_again() {
     assert_audit_exact(&env);
 
     // To the earliest.
-    reset(cluster, &topics, &topics.names.events, &["--to-earliest"]);
+    reset(cluster, &topics, None, To::Earliest);
     let again = run_for(count(&stored), &mut reader, &env);
     assert_eq!(events_of(&again), count(&stored), "to the earliest");
     let mut ids: BTreeMap<&str, u32> = BTreeMap::new();
@@ -136,7 +117,7 @@ fn the_exact_range_that_was_reset_comes_again() {
 /// Metadata that cannot be decoded stops the processor; what it says to do gets it going again.
 #[test]
 fn metadata_that_cannot_be_decoded_stops_it_with_a_way_out() {
-    let Some(cluster) = real_kafka() else { return };
+    let cluster = kafka();
     let topics = cluster.topics("metadata", PARTITIONS);
     let env = processor_env(cluster, &topics, "classic");
     let mut producer = Producer::new(cluster, &topics, "metadata");
@@ -169,12 +150,7 @@ fn metadata_that_cannot_be_decoded_stops_it_with_a_way_out() {
         "nothing is guessed for the partition"
     );
 
-    reset(
-        cluster,
-        &topics,
-        &format!("{}:3", topics.names.events),
-        &["--to-offset", "2"],
-    );
+    reset(cluster, &topics, Some(3), To::Offset(2));
     let skipped = 2;
     let process = Process::ready(&["processor"], &env);
     reader.read_until("the rest is out", |seen| {
@@ -249,5 +225,5 @@ fn delete_before(cluster: &Cluster, topic: &str, offset: i64) {
     offsets
         .add_partition_offset(topic, 0, Offset::Offset(offset))
         .expect("an offset");
-    crate::support::block_on(admin.delete_records(&offsets, &AdminOptions::new())).expect("removed");
+    support::block_on(admin.delete_records(&offsets, &AdminOptions::new())).expect("removed");
 }

@@ -244,16 +244,12 @@ fn altered_list(cluster: &Cluster) {
     let topic = topic_with(cluster, "list", &[]);
     let mut raw = Raw::connect(cluster);
     wait_setting(&mut raw, &topic, "cleanup.policy", "delete", FROM_DEFAULT);
-    // It is there already, by default; now it is there because somebody said so.
-    let append = [("cleanup.policy", APPEND, Some("delete"))];
+    let append = [("cleanup.policy", APPEND, Some("compact"))];
     assert_eq!(alter(&mut raw, &topic, &append, false), None);
-    wait_setting(&mut raw, &topic, "cleanup.policy", "delete", FROM_TOPIC);
-    let subtract = [("cleanup.policy", SUBTRACT, Some("compact"))];
-    assert_eq!(
-        alter(&mut raw, &topic, &subtract, false),
-        None,
-        "what is not there"
-    );
+    wait_setting(&mut raw, &topic, "cleanup.policy", "delete,compact", FROM_TOPIC);
+    let subtract = [("cleanup.policy", SUBTRACT, Some("delete"))];
+    assert_eq!(alter(&mut raw, &topic, &subtract, false), None);
+    wait_setting(&mut raw, &topic, "cleanup.policy", "compact", FROM_TOPIC);
     for way in [APPEND, SUBTRACT] {
         assert_eq!(
             alter(&mut raw, &topic, &[("retention.ms", way, Some("1"))], false),
@@ -261,7 +257,7 @@ fn altered_list(cluster: &Cluster) {
             "not a list"
         );
     }
-    wait_setting(&mut raw, &topic, "cleanup.policy", "delete", FROM_TOPIC);
+    wait_setting(&mut raw, &topic, "cleanup.policy", "compact", FROM_TOPIC);
 }
 
 fn refused_alterations(cluster: &Cluster) {

@@ -66,6 +66,11 @@ pub(super) const CHECKS: &[Check] = &[
         name: "a timestamp more than an hour in the future is refused",
         run: future,
     },
+    Check {
+        area: AREA,
+        name: "a topic that is to be compacted takes no record without a key",
+        run: keys_for_compaction,
+    },
 ];
 
 fn producer(cluster: &Cluster, settings: &[(&str, &str)]) -> BaseProducer {
@@ -301,5 +306,21 @@ fn future(cluster: &Cluster) {
     let far = encode(&records_at(&[now, now + 5_400_000]), Compression::None);
     let answer = raw.produce(&topic, 0, far);
     assert_eq!(error(answer.error_code), Some(ResponseError::InvalidTimestamp));
+    assert_eq!(raw.list_offset(&topic, 0, -1).offset, 2);
+}
+
+fn keys_for_compaction(cluster: &Cluster) {
+    let topic = topic_with(cluster, "keys", &[("cleanup.policy", "compact")]);
+    let mut raw = Raw::connect(cluster);
+    let mut records = Producer::NONE.records(-1, &["a", "b"]);
+    for record in &mut records {
+        record.key = Some(Bytes::from_static(b"key"));
+    }
+    raw.store(&topic, 0, &encode(&records, Compression::Gzip));
+    records[1].key = None;
+    for compression in [Compression::None, Compression::Gzip] {
+        let answer = raw.produce(&topic, 0, encode(&records, compression));
+        assert_eq!(error(answer.error_code), Some(ResponseError::InvalidRecord));
+    }
     assert_eq!(raw.list_offset(&topic, 0, -1).offset, 2);
 }

@@ -49,8 +49,8 @@ pub(crate) struct Check {
 /// How many checks run at once. Most of them wait, for a timeout of the protocol or for one of Kafka's tools.
 const AT_ONCE: usize = 4;
 
-/// A check that takes longer hangs. The chaos runs take the longest, on a machine that is busy with other tests.
-const CHECK_PATIENCE: Duration = Duration::from_secs(240);
+/// A check that takes longer hangs. Kafka's tools take the longest, each start a second of a core that others want too.
+const CHECK_PATIENCE: Duration = Duration::from_secs(300);
 
 /// The long ones come first, so that the end does not wait for them alone.
 const LISTS: [&[Check]; 16] = [

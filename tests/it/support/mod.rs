@@ -5,6 +5,7 @@ mod kafka;
 mod planted;
 pub(crate) mod process;
 pub(crate) mod registry;
+mod reset;
 
 use std::process::{Command, Stdio};
 
@@ -12,6 +13,7 @@ use frontstream::config::{self, Environment, Purpose, Settings, Sources};
 
 pub(crate) use kafka::{Cluster, Topics, in_process, kafka, real_kafka, say};
 pub(crate) use planted::{Planted, checkpoint, refresh};
+pub(crate) use reset::{To, reset};
 
 /// Returns the product's own binary with these arguments and nothing of the tests' environment.
 pub(crate) fn frontstream(arguments: &[&str]) -> Command {

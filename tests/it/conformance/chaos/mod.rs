@@ -4,6 +4,7 @@
 //! What happens and when is dealt from a seed, which is printed; how it interleaves is the machine's.
 
 mod judge;
+mod life;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -249,13 +250,12 @@ fn committed(stage: &Stage<'_>, looker: &BaseConsumer) -> BTreeMap<i32, i64> {
     let committed = looker
         .committed_offsets(partitions, ANSWER_TIMEOUT)
         .expect("the committed offsets");
-    let known = committed
-        .elements()
-        .into_iter()
-        .filter_map(|element| match element.offset() {
-            Offset::Offset(offset) => Some((element.partition(), offset)),
-            _ => None,
-        });
+    let known = committed.elements().into_iter().filter_map(|element| {
+        let Offset::Offset(offset) = element.offset() else {
+            return None;
+        };
+        Some((element.partition(), offset))
+    });
     known.collect()
 }
 

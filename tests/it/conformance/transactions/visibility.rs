@@ -9,7 +9,7 @@ use kafka_protocol::messages::FetchRequest;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 
-use super::super::configs::delete_before;
+use super::super::deletions::delete_before;
 use super::super::raw::{FETCH, Fetch, Raw, error, eventually, fetch_request, plain, records, values};
 use super::writer::{End, Writer, committed_values, stable_end};
 use crate::support::{Cluster, block_on};

@@ -1,4 +1,7 @@
-//! `dev` on a broker that runs already: the whole product, as somebody who tries it sees it.
+//! `dev`: the whole product, as somebody who tries it sees it. Here on brokers that run already.
+
+mod first_meeting;
+mod terminal;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
