@@ -8,6 +8,7 @@
 //! - [`topics`] and [`log`] hold records; [`batch`] reads what must be known of a batch without decoding its records,
 //!   [`unpack`] unpacks them for that;
 //! - [`groups`] and [`transactions`] are the two coordinators;
+//! - [`feed`] gives them bytes without a socket, for fuzzing;
 //! - [`clock`] is the one source of time and wakes the state when the earliest timer is due.
 //!
 //! All state is behind one lock, held for one request at a time and never across a wait. A wait is a timer or a wake-up.
@@ -19,6 +20,7 @@ mod batch;
 mod bounded;
 mod clock;
 mod connection;
+pub mod feed;
 mod groups;
 mod log;
 mod state;
