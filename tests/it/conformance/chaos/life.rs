@@ -15,8 +15,8 @@ use rdkafka::message::{Message as _, OwnedMessage};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::super::raw::eventually;
 use super::{ANSWER_TIMEOUT, Fault, Stage};
+use crate::support::process::PATIENCE;
 
 /// Delivery reports are served by a thread of its own, also while it aborts.
 type Client = ThreadedProducer<DefaultProducerContext>;
@@ -186,45 +186,47 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// Goes back to what is committed.
+    /// Goes back to what is committed. No transaction may be open: the assignment may change meanwhile.
     pub(super) fn rewind(&self) {
-        // A partition that was just assigned cannot be sought in before its own start is known.
-        eventually("the positions are what is committed", || {
-            let assigned = self.consumer.assignment().expect("an assignment");
-            if assigned.count() == 0 {
-                return Some(());
-            }
-            let committed = self
-                .consumer
-                .committed_offsets(assigned, ANSWER_TIMEOUT)
-                .expect("the committed offsets");
-            let elements = committed.elements();
-            // A transaction that holds a later one is still open: the client gives up asking after some 60 ms.
-            if elements.iter().any(|element| element.error().is_err()) {
-                return None;
-            }
-            let mut positions = TopicPartitionList::new();
-            for element in elements {
-                let known = matches!(element.offset(), Offset::Offset(_));
-                let offset = if known {
-                    element.offset()
-                } else {
-                    Offset::Beginning
-                };
-                positions
-                    .add_partition_offset(element.topic(), element.partition(), offset)
-                    .expect("an offset");
-            }
-            let sought = self
-                .consumer
-                .seek_partitions(positions, ANSWER_TIMEOUT)
-                .expect("an outcome for each partition");
-            sought
-                .elements()
-                .iter()
-                .all(|element| element.error().is_ok())
-                .then_some(())
+        let began = Instant::now();
+        while let Err(why) = self.try_to_rewind() {
+            assert!(began.elapsed() < PATIENCE, "rewind: {why}");
+            // A partition that was just assigned has no position yet, and does not get one while a rebalance waits to be
+            // served. What is read here is read again.
+            drop(self.consumer.poll(POLL));
+        }
+    }
+
+    fn try_to_rewind(&self) -> Result<(), String> {
+        let assigned = self.consumer.assignment().expect("an assignment");
+        if assigned.count() == 0 {
+            return Ok(());
+        }
+        let committed = self
+            .consumer
+            .committed_offsets(assigned, ANSWER_TIMEOUT)
+            .expect("the committed offsets");
+        let mut positions = TopicPartitionList::new();
+        for element in committed.elements() {
+            let known = matches!(element.offset(), Offset::Offset(_));
+            let offset = if known {
+                element.offset()
+            } else {
+                Offset::Beginning
+            };
+            positions
+                .add_partition_offset(element.topic(), element.partition(), offset)
+                .expect("an offset");
+        }
+        let sought = self
+            .consumer
+            .seek_partitions(positions, ANSWER_TIMEOUT)
+            .expect("an outcome for each partition");
+        let refused = sought.elements().into_iter().find_map(|element| {
+            let error = element.error().err()?;
+            Some(format!("partition {}: {error}", element.partition()))
         });
+        refused.map_or(Ok(()), Err)
     }
 }
 
