@@ -98,6 +98,14 @@ fn append(
     if records.len() > bytes_max {
         return Err(ResponseError::MessageTooLarge);
     }
+    if state.topics.is_overfull() {
+        tracing::warn!(
+            topic,
+            partition = data.index,
+            "the in-process broker's memory is full of open transactions: it takes no records until they end"
+        );
+        return Err(ResponseError::KafkaStorageError);
+    }
     let header = batch::check(&records, &rules)?;
     if header.is_transactional() {
         let admitted = state.transactions.admits(
