@@ -24,9 +24,12 @@ const READ_AHEAD_MAX: usize = 1 << 20;
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until told to stop; then every connection is closed.
-pub(super) async fn serve(listener: TcpListener, broker: Broker, stop: CancellationToken) -> io::Result<()> {
+pub(super) async fn serve(
+    listener: TcpListener,
+    broker: Arc<Broker>,
+    stop: CancellationToken,
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let broker = Arc::new(broker);
     let mut connections = JoinSet::new();
     let timekeeper = broker.keep_time();
     tokio::pin!(timekeeper);

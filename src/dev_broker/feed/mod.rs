@@ -16,7 +16,7 @@ use super::state::Broker;
 use super::transactions::Outcome;
 
 #[cfg(test)]
-mod seeds;
+mod tests;
 
 /// What the broker may hold: little, so that dropping records is reached as well.
 const LOG_BYTES_MAX: usize = 64 << 10;
