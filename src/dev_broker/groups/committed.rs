@@ -45,8 +45,11 @@ pub(in crate::dev_broker) fn offset_fetch(
     OffsetFetchResponse::default().with_groups(groups.collect())
 }
 
+/// Topics, and which of their partitions are asked for; all of them when none is named.
+type Wanted = Option<Vec<(TopicName, Vec<i32>)>>;
+
 /// All that an answer for a group depends on.
-fn asked(group: &OffsetFetchRequestGroup) -> (GroupId, Option<Vec<(TopicName, Vec<i32>)>>) {
+fn asked(group: &OffsetFetchRequestGroup) -> (GroupId, Wanted) {
     let topics = group.topics.clone();
     (
         group.group_id.clone(),
@@ -62,7 +65,7 @@ fn named(topic: OffsetFetchRequestTopics) -> (TopicName, Vec<i32>) {
 fn of_group(
     state: &State,
     group_id: &GroupId,
-    wanted: Option<Vec<(TopicName, Vec<i32>)>>,
+    wanted: Wanted,
     stable: bool,
 ) -> Vec<OffsetFetchResponseTopics> {
     let offsets = state.groups.get(group_id).map(|entry| &entry.offsets);
