@@ -318,32 +318,28 @@ pub(super) fn newest_timestamp(cluster: &Cluster) {
 }
 
 /// A batch that comes a second time on a detour, when its transaction is over: nothing of it may count again.
+///
+/// The transaction is each writer's last: Kafka takes the refused batch's sequence number for the lowest to come and
+/// refuses what goes on after it.
 pub(super) fn sent_again(cluster: &Cluster) {
-    let topic = topic(cluster, 1);
-    let mut one = writer(cluster, &topic, "a");
-    let again = |writer: &mut Writer, sequence: i32, values: &[&str]| {
-        let batch = writer.producer.transactional_batch(sequence, values);
-        let answer = writer.raw.produce_as(Some(&writer.id), &topic, 0, batch);
+    let again = |writer: &mut Writer, topic: &str, values: &[&str]| {
+        let batch = writer.producer.transactional_batch(0, values);
+        let answer = writer.raw.produce_as(Some(&writer.id), topic, 0, batch);
         error(answer.error_code)
     };
-    assert_eq!(one.write(&topic, 0, &["a", "b"]), 0);
-    assert_eq!(again(&mut one, 0, &["a", "b"]), None, "while it is open");
-    one.end(End::Commit);
-    assert_eq!(committed_values(cluster, &topic, 3), ["a", "b"]);
-    assert_eq!(
-        again(&mut one, 0, &["a", "b"]),
-        Some(ResponseError::TransactionAbortable)
-    );
-    assert_eq!(one.write(&topic, 0, &["lost"]), 3);
-    one.end(End::Abort);
-    assert_eq!(committed_values(cluster, &topic, 5), ["a", "b"]);
-    assert_eq!(
-        again(&mut one, 2, &["lost"]),
-        Some(ResponseError::TransactionAbortable)
-    );
-    let _replacing = writer(cluster, &topic, "a");
-    for (sequence, values) in [(0, &["a", "b"][..]), (2, &["lost"])] {
-        assert!(again(&mut one, sequence, values).is_some(), "fenced as well");
+    for (end, seen) in [(End::Commit, &["a", "b"][..]), (End::Abort, &[])] {
+        let topic = topic(cluster, 1);
+        let mut one = writer(cluster, &topic, "a");
+        assert_eq!(one.write(&topic, 0, &["a", "b"]), 0);
+        assert_eq!(again(&mut one, &topic, &["a", "b"]), None, "while it is open");
+        one.end(end);
+        assert_eq!(committed_values(cluster, &topic, 3), seen);
+        assert_eq!(
+            again(&mut one, &topic, &["a", "b"]),
+            Some(ResponseError::TransactionAbortable)
+        );
+        let _replacing = writer(cluster, &topic, "a");
+        assert!(again(&mut one, &topic, &["a", "b"]).is_some(), "fenced as well");
+        assert_eq!(committed_values(cluster, &topic, 3), seen);
     }
-    assert_eq!(committed_values(cluster, &topic, 5), ["a", "b"]);
 }
