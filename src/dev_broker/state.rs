@@ -36,6 +36,15 @@ pub(super) struct State {
 }
 
 impl State {
+    pub(super) fn new(address: SocketAddr, log_bytes_max: usize) -> Self {
+        Self {
+            address,
+            topics: Topics::new(log_bytes_max),
+            groups: Groups::new(),
+            transactions: Transactions::new(),
+        }
+    }
+
     /// Returns when the earliest timer is due.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         let deadlines = [
@@ -66,12 +75,7 @@ impl Broker {
     pub(super) fn new(address: SocketAddr, log_bytes_max: usize) -> Self {
         Self {
             clock: Clock::new(),
-            state: Mutex::new(State {
-                address,
-                topics: Topics::new(log_bytes_max),
-                groups: Groups::new(),
-                transactions: Transactions::new(),
-            }),
+            state: Mutex::new(State::new(address, log_bytes_max)),
             rearm: Notify::new(),
         }
     }

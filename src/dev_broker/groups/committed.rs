@@ -18,6 +18,9 @@ const FETCH_BATCHED: i16 = 8;
 /// What stands for an offset or a leader epoch that there is not.
 const NONE: i32 = -1;
 
+/// Partitions by topic, as they are asked for.
+type Wanted = Vec<(TopicName, Vec<i32>)>;
+
 /// Says where groups stand: for the partitions asked for, or for all that they have committed.
 pub(in crate::dev_broker) fn offset_fetch(
     state: &State,
@@ -45,11 +48,8 @@ pub(in crate::dev_broker) fn offset_fetch(
     OffsetFetchResponse::default().with_groups(groups.collect())
 }
 
-/// Topics, and which of their partitions are asked for; all of them when none is named.
-type Wanted = Option<Vec<(TopicName, Vec<i32>)>>;
-
 /// All that an answer for a group depends on.
-fn asked(group: &OffsetFetchRequestGroup) -> (GroupId, Wanted) {
+fn asked(group: &OffsetFetchRequestGroup) -> (GroupId, Option<Wanted>) {
     let topics = group.topics.clone();
     (
         group.group_id.clone(),
@@ -65,7 +65,7 @@ fn named(topic: OffsetFetchRequestTopics) -> (TopicName, Vec<i32>) {
 fn of_group(
     state: &State,
     group_id: &GroupId,
-    wanted: Wanted,
+    wanted: Option<Wanted>,
     stable: bool,
 ) -> Vec<OffsetFetchResponseTopics> {
     let offsets = state.groups.get(group_id).map(|entry| &entry.offsets);

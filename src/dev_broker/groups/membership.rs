@@ -215,18 +215,10 @@ fn reply<T>(mut waiting: oneshot::Receiver<T>) -> Reply<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::topics::Topics;
-    use super::super::super::transactions::Transactions;
-    use super::super::Groups;
     use super::*;
 
     fn join(protocols: usize) -> i16 {
-        let mut state = State {
-            address: ([127, 0, 0, 1], 9092).into(),
-            topics: Topics::new(1 << 20),
-            groups: Groups::new(),
-            transactions: Transactions::new(),
-        };
+        let mut state = State::new(([127, 0, 0, 1], 9092).into(), 1 << 20);
         let protocols = (0..protocols).map(|number| {
             JoinGroupRequestProtocol::default().with_name(StrBytes::from_string(number.to_string()))
         });

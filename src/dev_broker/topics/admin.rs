@@ -298,18 +298,10 @@ fn delete_before(state: &mut State, topic: &str, partition: i32, offset: i64) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::groups::Groups;
-    use super::super::super::transactions::Transactions;
-    use super::super::Topics;
     use super::*;
 
     fn state() -> State {
-        State {
-            address: ([127, 0, 0, 1], 9092).into(),
-            topics: Topics::new(1 << 20),
-            groups: Groups::new(),
-            transactions: Transactions::new(),
-        }
+        State::new(([127, 0, 0, 1], 9092).into(), 1 << 20)
     }
 
     fn make(state: &mut State, name: &str, partitions: i32) -> i16 {

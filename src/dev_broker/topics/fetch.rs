@@ -170,51 +170,22 @@ fn joined(mut batches: Vec<Bytes>) -> Bytes {
 #[cfg(test)]
 mod tests {
     use kafka_protocol::messages::fetch_request::FetchTopic;
-    use kafka_protocol::records::{
-        Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
-    };
 
     use super::super::super::batch;
     use super::super::super::clock::Now;
-    use super::super::super::groups::Groups;
     use super::super::super::log::TimeOf;
-    use super::super::super::transactions::Transactions;
     use super::super::configs::Configs;
-    use super::super::{Topics, topic_name};
+    use super::super::tests::batch_of;
+    use super::super::topic_name;
     use super::*;
 
     const MEBIBYTE: usize = 1 << 20;
 
-    fn batch_of(bytes: usize) -> Bytes {
-        let record = Record {
-            transactional: false,
-            control: false,
-            delete_horizon: false,
-            partition_leader_epoch: 0,
-            producer_id: -1,
-            producer_epoch: -1,
-            timestamp_type: TimestampType::Creation,
-            offset: 0,
-            sequence: -1,
-            timestamp: 0,
-            key: None,
-            value: Some(vec![0; bytes].into()),
-            headers: Default::default(),
-        };
-        let options = RecordEncodeOptions {
-            version: 2,
-            compression: Compression::None,
-        };
-        let mut encoded = BytesMut::new();
-        RecordBatchEncoder::encode(&mut encoded, [&record], &options).unwrap();
-        encoded.freeze()
-    }
-
     /// A state with one topic of one partition that holds this many mebibytes.
     fn filled(mebibytes: usize) -> State {
-        let mut topics = Topics::new(1 << 30);
-        topics.insert("t", 1, Configs::default());
-        let bytes = batch_of(MEBIBYTE);
+        let mut state = State::new(([127, 0, 0, 1], 9092).into(), 1 << 30);
+        state.topics.insert("t", 1, Configs::default());
+        let bytes = batch_of(MEBIBYTE, 0);
         let rules = batch::Rules {
             times: None,
             keyed: false,
@@ -225,15 +196,10 @@ mod tests {
             wall_ms: 0,
         };
         for _ in 0..mebibytes {
-            let log = topics.partition_mut("t", 0).unwrap();
+            let log = state.topics.partition_mut("t", 0).unwrap();
             log.append(&bytes, header, TimeOf::Create, now).unwrap();
         }
-        State {
-            address: ([127, 0, 0, 1], 9092).into(),
-            topics,
-            groups: Groups::new(),
-            transactions: Transactions::new(),
-        }
+        state
     }
 
     #[test]

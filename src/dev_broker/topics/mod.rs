@@ -249,7 +249,7 @@ mod tests {
     };
 
     /// A batch of one record with a value of this many bytes.
-    fn batch_of(bytes: usize, timestamp: i64) -> Bytes {
+    pub(super) fn batch_of(bytes: usize, timestamp: i64) -> Bytes {
         batch_by(-1, false, bytes, timestamp)
     }
 

@@ -239,12 +239,7 @@ mod tests {
 
     /// A state with topics of three partitions.
     fn state(topics: &[&str]) -> State {
-        let mut state = State {
-            address: ([127, 0, 0, 1], 9092).into(),
-            topics: Topics::new(1 << 20),
-            groups: Groups::new(),
-            transactions: Transactions::new(),
-        };
+        let mut state = State::new(([127, 0, 0, 1], 9092).into(), 1 << 20);
         let topics = topics.iter().map(|topic| {
             CreatableTopic::default()
                 .with_name(topic_name(topic))
