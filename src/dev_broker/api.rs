@@ -13,10 +13,10 @@ use super::topics::{admin, configs, fetch, metadata, offsets, produce};
 use super::{groups, transactions};
 
 /// One kind of request and the versions of it that are answered.
-struct Offered {
-    key: ApiKey,
-    min: i16,
-    max: i16,
+pub(super) struct Offered {
+    pub(super) key: ApiKey,
+    pub(super) min: i16,
+    pub(super) max: i16,
 }
 
 const fn offered(key: ApiKey, min: i16, max: i16) -> Offered {
@@ -26,7 +26,7 @@ const fn offered(key: ApiKey, min: i16, max: i16) -> Offered {
 /// Fetch stops at 12, the last version that names topics, and whatever belongs to transactions at the last version
 /// before transactions of version 2, in which the broker adds partitions by itself. Clients take the highest version
 /// that both sides have.
-const OFFERED: &[Offered] = &[
+pub(super) const OFFERED: &[Offered] = &[
     offered(ApiKey::Produce, 3, 11),
     offered(ApiKey::Fetch, 4, 12),
     offered(ApiKey::ListOffsets, 1, 7),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,9 +22,12 @@ const READ_STEP: usize = 64 << 10;
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until told to stop; then every connection is closed.
-pub(super) async fn serve(listener: TcpListener, broker: Broker, stop: CancellationToken) -> io::Result<()> {
+pub(super) async fn serve(
+    listener: TcpListener,
+    broker: Arc<Broker>,
+    stop: CancellationToken,
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let broker = Arc::new(broker);
     let mut connections = JoinSet::new();
     let timekeeper = broker.keep_time();
     tokio::pin!(timekeeper);
@@ -53,7 +56,12 @@ pub(super) async fn serve(listener: TcpListener, broker: Broker, stop: Cancellat
 
 /// Answers one client, one request after the other, until it goes or sends what cannot be answered.
 async fn converse(stream: TcpStream, peer: SocketAddr, broker: &Broker) {
-    if let Err(ended) = answer_all(stream, peer, broker).await {
+    // Answers are small and waited for. A socket that refuses this is about to say why.
+    let done = match stream.set_nodelay(true) {
+        Ok(()) => answer_all(stream, peer, broker).await,
+        Err(error) => Err(error.into()),
+    };
+    if let Err(ended) = done {
         match ended {
             // The client is gone: at development's pace that is no news.
             Ended::Gone(error) => tracing::debug!(%peer, %error, "a client of the in-process broker is gone"),
@@ -64,7 +72,8 @@ async fn converse(stream: TcpStream, peer: SocketAddr, broker: &Broker) {
     }
 }
 
-enum Ended {
+/// Why a connection ends before its client is done.
+pub(super) enum Ended {
     Gone(io::Error),
     Refused(String),
 }
@@ -81,8 +90,16 @@ impl From<api::Refused> for Ended {
     }
 }
 
-async fn answer_all(mut stream: TcpStream, peer: SocketAddr, broker: &Broker) -> Result<(), Ended> {
-    stream.set_nodelay(true)?;
+/// Answers until the client is done.
+///
+/// # Errors
+///
+/// Why the connection ends otherwise.
+pub(super) async fn answer_all(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: SocketAddr,
+    broker: &Broker,
+) -> Result<(), Ended> {
     let host = format!("/{}", peer.ip());
     let mut received = BytesMut::with_capacity(READ_STEP);
     while let Some(frame) = next_frame(&mut stream, &mut received).await? {
@@ -95,7 +112,10 @@ async fn answer_all(mut stream: TcpStream, peer: SocketAddr, broker: &Broker) ->
 }
 
 /// Reads the next request; `None` when the client closed after a whole one.
-async fn next_frame(stream: &mut TcpStream, received: &mut BytesMut) -> Result<Option<Bytes>, Ended> {
+async fn next_frame(
+    stream: &mut (impl AsyncRead + Unpin),
+    received: &mut BytesMut,
+) -> Result<Option<Bytes>, Ended> {
     if !fill(stream, received, 4).await? {
         return match received.len() {
             0 => Ok(None),
@@ -126,7 +146,11 @@ fn broken_off() -> Ended {
 }
 
 /// Reads until there are `wanted` bytes; says no when the client closed before.
-async fn fill(stream: &mut TcpStream, received: &mut BytesMut, wanted: usize) -> io::Result<bool> {
+async fn fill(
+    stream: &mut (impl AsyncRead + Unpin),
+    received: &mut BytesMut,
+    wanted: usize,
+) -> io::Result<bool> {
     while received.len() < wanted {
         received.reserve((wanted - received.len()).min(READ_STEP));
         if stream.read_buf(received).await? == 0 {

@@ -8,6 +8,7 @@
 //! - [`topics`] and [`log`] hold records; [`batch`] reads what must be known of a batch without decoding its records,
 //!   [`unpack`] unpacks them for that;
 //! - [`groups`] and [`transactions`] are the two coordinators;
+//! - [`feed`] gives them bytes without a socket, for fuzzing;
 //! - [`clock`] is the one source of time and wakes the state when the earliest timer is due.
 //!
 //! All state is behind one lock, held for one request at a time and never across a wait. A wait is a timer or a wake-up.
@@ -19,6 +20,7 @@ mod batch;
 mod bounded;
 mod clock;
 mod connection;
+pub mod feed;
 mod groups;
 mod log;
 mod state;
@@ -28,6 +30,7 @@ mod unpack;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio_util::sync::CancellationToken;
@@ -36,6 +39,7 @@ use state::Broker;
 
 /// A running broker. Dropped, it closes its connections and is gone with all it held.
 pub struct DevBroker {
+    broker: Arc<Broker>,
     address: SocketAddr,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
@@ -67,15 +71,17 @@ impl DevBroker {
             .enable_all()
             .build()?;
         let stopping = stop.clone();
+        let broker = Arc::new(Broker::new(address, log_bytes_max));
+        let serving = Arc::clone(&broker);
         let thread = std::thread::Builder::new()
             .name("dev-broker".into())
             .spawn(move || {
-                let broker = Broker::new(address, log_bytes_max);
-                if let Err(error) = runtime.block_on(connection::serve(listener, broker, stopping)) {
+                if let Err(error) = runtime.block_on(connection::serve(listener, serving, stopping)) {
                     tracing::error!(%error, "the in-process broker takes no more connections");
                 }
             })?;
         Ok(Self {
+            broker,
             address,
             stop,
             thread: Some(thread),
@@ -85,6 +91,21 @@ impl DevBroker {
     /// Returns where it listens: what belongs into `bootstrap.servers`.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns how many offsets at the beginning of `topic`'s partitions are gone: deleted, too old, or dropped for want
+    /// of memory.
+    pub fn removed(&self, topic: &str) -> u64 {
+        self.broker.with(|state, _| {
+            let partitions = state
+                .topics
+                .topic(topic)
+                .map_or(&[][..], |topic| &topic.partitions);
+            let starts = partitions
+                .iter()
+                .map(|log| u64::try_from(log.start()).unwrap_or(0));
+            starts.sum()
+        })
     }
 }
 

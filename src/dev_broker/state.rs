@@ -37,7 +37,7 @@ pub(super) struct State {
 
 impl State {
     /// Returns when the earliest timer is due.
-    fn next_deadline(&self) -> Option<Duration> {
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
         let deadlines = [
             self.groups.next_deadline(),
             self.transactions.next_deadline(),
@@ -47,7 +47,7 @@ impl State {
     }
 
     /// Does what is due.
-    fn on_time(&mut self, now: Now) {
+    pub(super) fn on_time(&mut self, now: Now) {
         self.groups.on_time(now);
         self.transactions.on_time(&mut self.topics, &mut self.groups, now);
         self.topics.on_time(now);

@@ -31,6 +31,8 @@ pub(super) struct Topics {
     /// Bytes of all logs together, and what they may be.
     bytes: usize,
     bytes_max: usize,
+    /// Somebody was told that the memory is full.
+    full: bool,
     next_retention: Duration,
 }
 
@@ -49,6 +51,7 @@ impl Topics {
             created: 0,
             bytes: 0,
             bytes_max,
+            full: false,
             next_retention: RETENTION_CHECK,
         }
     }
@@ -119,7 +122,7 @@ impl Topics {
             let Some((name, index, log)) = logs.max_by_key(|(_, _, log)| log.bytes()) else {
                 return;
             };
-            let (before, started) = (log.bytes(), log.start());
+            let before = log.bytes();
             // A sixteenth at a time: not a search of all logs for every append.
             let target = before - before / 16;
             let dropped = log.retain(|bytes, _| bytes > target);
@@ -127,7 +130,7 @@ impl Topics {
             if !dropped {
                 return;
             }
-            if started == 0 {
+            if !std::mem::replace(&mut self.full, true) {
                 tracing::warn!(
                     topic = %name,
                     partition = index,

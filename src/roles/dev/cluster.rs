@@ -13,6 +13,11 @@ use crate::config::Settings;
 use crate::dev_broker::DevBroker;
 use crate::lifecycle::Exit;
 
+/// How many bytes of records the broker holds; beyond, the oldest go. `dev` shall fit beside whatever else runs on a
+/// laptop, however long it runs and however much is sent.
+#[cfg(feature = "dev-broker")]
+const LOG_BYTES_MAX: usize = 64 << 20;
+
 /// The brokers of a run.
 pub(super) enum Cluster {
     /// In this process; gone when this is dropped.
@@ -44,7 +49,7 @@ impl Cluster {
     fn in_process(port: Option<u16>) -> anyhow::Result<Self> {
         let port = port.unwrap_or(0);
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let broker = DevBroker::start(listen)
+        let broker = DevBroker::with_memory(listen, LOG_BYTES_MAX)
             .with_context(|| taken(listen, "the in-process broker", "--open-broker PORT"))
             .context(Exit::Outside)?;
         Ok(Self::InProcess {
@@ -69,6 +74,20 @@ impl Cluster {
             Self::InProcess { .. } => true,
             Self::Real => false,
         }
+    }
+
+    /// Returns how many of the oldest events the in-process broker no longer holds.
+    #[cfg(feature = "dev-broker")]
+    pub(super) fn removed_events(&self, settings: &Settings) -> u64 {
+        match self {
+            Self::InProcess { broker, .. } => broker.removed(&settings.topics.names.events),
+            Self::Real => 0,
+        }
+    }
+
+    #[cfg(not(feature = "dev-broker"))]
+    pub(super) fn removed_events(&self, _settings: &Settings) -> u64 {
+        0
     }
 
     /// Points the settings at the in-process broker: one node, reached without further ado.

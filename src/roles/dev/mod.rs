@@ -109,6 +109,7 @@ pub async fn run(settings: Settings, chosen: &Chosen, args: &cli::Dev, face: Fac
         figures: run.figures(),
         watched: run.watched(),
         report,
+        removed_events: cluster.removed_events(&run.settings),
     };
     let exit = summary.exit();
     let remains = if cluster.is_in_process() {

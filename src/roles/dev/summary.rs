@@ -28,6 +28,8 @@ pub(super) struct Summary {
     pub(super) figures: Figures,
     pub(super) watched: Watched,
     pub(super) report: Report,
+    /// How many of the oldest events the in-process broker dropped, since it holds so much and no more.
+    pub(super) removed_events: u64,
 }
 
 impl Summary {
@@ -45,7 +47,8 @@ impl Summary {
     fn missing(&self) -> u64 {
         let totals = &self.report.totals;
         let settled = totals.counted + totals.duplicates + totals.without_conversation + totals.undecodable;
-        self.figures.accepted.saturating_sub(totals.events) + totals.events.saturating_sub(settled)
+        let stored = totals.events + self.removed_events;
+        self.figures.accepted.saturating_sub(stored) + totals.events.saturating_sub(settled)
     }
 
     /// Returns how many webhooks were accepted that were no samples.
@@ -89,6 +92,13 @@ impl Summary {
             ));
         }
         lines.push(format!("audit     {}", self.report.verdict));
+        if self.removed_events > 0 {
+            lines.push(format!(
+                "dropped   {} events, the oldest, for want of memory: the audit is of what is left; on a real Kafka \
+                 (--brokers) nothing is dropped",
+                self.removed_events
+            ));
+        }
         if self.exit() != Exit::Done {
             lines.extend(self.trouble(settings, remains));
         }
@@ -135,6 +145,7 @@ impl Summary {
                 "refreshes": self.watched.refreshes,
                 "events_per_refresh": self.watched.events_per_refresh(),
                 "delays": self.watched.delays().into_iter().map(delay).collect::<Vec<_>>(),
+                "removed_events": self.removed_events,
                 "audit": self.report,
                 "ok": self.exit() == Exit::Done,
             }
