@@ -20,14 +20,43 @@ pub(crate) fn cpu(pid: u32) -> anyhow::Result<Duration> {
     Ok(TICK * (ticks()? + ticks()?))
 }
 
+/// The CPU time that the thread of this process with this name has used so far.
+pub(crate) fn thread_cpu(name: &str) -> anyhow::Result<Duration> {
+    for thread in std::fs::read_dir("/proc/self/task").context("reading /proc/self/task")? {
+        let thread = thread?.path();
+        // One that has just ended is not the one that is looked for.
+        let Ok(called) = std::fs::read_to_string(thread.join("comm")) else {
+            continue;
+        };
+        if called.trim_end() == name {
+            let used = std::fs::read_to_string(thread.join("schedstat")).context("reading schedstat")?;
+            let nanos = used
+                .split_whitespace()
+                .next()
+                .context("a schedstat has three numbers")?;
+            return Ok(Duration::from_nanos(nanos.parse()?));
+        }
+    }
+    anyhow::bail!("no thread is called {name}")
+}
+
+/// The memory that a process has resident now, in MiB.
+pub(crate) fn resident_mib(pid: u32) -> anyhow::Result<f64> {
+    memory_mib(pid, "VmRSS:")
+}
+
 /// The most memory that a process has had resident so far, in MiB.
 pub(crate) fn peak_resident_mib(pid: u32) -> anyhow::Result<f64> {
+    memory_mib(pid, "VmHWM:")
+}
+
+fn memory_mib(pid: u32, what: &str) -> anyhow::Result<f64> {
     let path = format!("/proc/{pid}/status");
     let status = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(what));
     let kib: f64 = line
         .and_then(|line| line.trim().strip_suffix("kB"))
-        .context("a status has a peak")?
+        .context("a status says what is resident")?
         .trim()
         .parse()?;
     Ok(kib / 1_024.0)

@@ -20,7 +20,7 @@ pub(crate) struct Options {
     pub(crate) quick: bool,
     /// The sections to run; empty: all.
     only: Vec<String>,
-    /// `host:port` of the broker; `None`: nothing can be measured.
+    /// `host:port` of the broker; `None`: only what needs none can be measured.
     pub(crate) brokers: Option<String>,
     /// The machine, the broker's version, the compiler, the commit, in words.
     pub(crate) machine: String,

@@ -62,21 +62,31 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a role of the product.
     pub(crate) fn role(role: &'static str, env: &Env) -> anyhow::Result<Self> {
+        Self::with(&[role], env)
+    }
+
+    /// Starts the product; the first of the arguments is its name in messages.
+    pub(crate) fn with(arguments: &[&'static str], env: &Env) -> anyhow::Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_frontstream"));
-        command.arg(role);
-        Self::start(role, command, env)
+        command.args(arguments);
+        Self::start(arguments.first().context("an argument")?, command, env)
     }
 
     /// Starts a role and waits until it says that it is ready.
     pub(crate) fn ready(role: &'static str, env: &Env) -> anyhow::Result<Self> {
         let mut process = Self::role(role, env)?;
-        wait_until(&format!("the {role} is ready"), || {
-            process.check_running()?;
-            Ok(process
+        process.wait_until_ready()?;
+        Ok(process)
+    }
+
+    /// Waits until it says that it is ready.
+    pub(crate) fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        wait_until(&format!("the {} is ready", self.name), || {
+            self.check_running()?;
+            Ok(self
                 .get("/readyz")
                 .is_some_and(|answer| answer.starts_with("HTTP/1.1 200")))
-        })?;
-        Ok(process)
+        })
     }
 
     /// Starts a reference, which is this binary with another argument.

@@ -105,6 +105,8 @@ pub(super) enum Refused {
     },
     #[error("the answer to {key:?} of version {version} cannot be written: {why}")]
     Answer { key: ApiKey, version: i16, why: String },
+    #[error("records sent with acks=0 cannot be stored: {0}")]
+    Unacknowledged(ResponseError),
     #[error("the answer to {0:?} was never decided")]
     Undecided(ApiKey),
 }
@@ -313,7 +315,11 @@ impl Call {
         let request = self.request()?;
         let (response, acks) = broker.with(|state, now| produce::produce(state, request, self.version, now));
         match acks {
-            produce::Acks::None => Ok(None),
+            // Closing is all that such a producer can be told: it looks for the topic anew when it comes back.
+            produce::Acks::None => match produce::first_refusal(&response) {
+                Some(error) => Err(Refused::Unacknowledged(error)),
+                None => Ok(None),
+            },
             produce::Acks::Leader => self.encode(&response).map(Some),
         }
     }

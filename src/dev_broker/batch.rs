@@ -131,7 +131,8 @@ pub(super) fn check(bytes: &Bytes, rules: &Rules) -> Result<Header, ResponseErro
     }
     // Control batches are the broker's to write.
     let counted = header.record_count > 0 && header.record_count - 1 == header.last_offset_delta;
-    if !counted || header.is_control() {
+    let sequenced = header.producer_id < 0 || header.base_sequence >= 0;
+    if !counted || !sequenced || header.is_control() {
         return Err(ResponseError::InvalidRecord);
     }
     let (mut expected, mut timely) = (0, true);

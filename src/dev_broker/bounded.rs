@@ -11,15 +11,22 @@
 //!   succeeds all counts are honest and the second reading may take the numbers as they are.
 //!
 //! What an honest count reserves is a multiple of the request's size, therefore requests are short
-//! ([`REQUEST_BYTES_MAX`]). Only `Produce` may be long, for its records. Its arrays are counted beforehand ([`Walk`]).
+//! ([`REQUEST_BYTES_MAX`], [`NOTES_BYTES_MAX`]). Only `Produce` may be long, for its records. Its arrays are counted beforehand ([`Walk`]).
+
+use std::collections::BTreeSet;
 
 use bytes::{Buf, Bytes, TryGetError};
 use kafka_protocol::messages::{ApiKey, RequestHeader};
 use kafka_protocol::protocol::Decodable;
 use kafka_protocol::protocol::buf::ByteBuf;
 
-/// The longest request that carries no records. A thousand partitions' offsets, each with 4 KiB of metadata, still fit.
-const REQUEST_BYTES_MAX: usize = 5 << 20;
+/// The longest request that carries neither records nor what clients tell each other. One that names twenty thousand
+/// partitions still fits.
+const REQUEST_BYTES_MAX: usize = 1 << 20;
+
+/// The longest request that carries offsets' metadata, subscriptions or assignments. A thousand partitions' offsets, each with
+/// 4 KiB of metadata, still fit.
+const NOTES_BYTES_MAX: usize = 5 << 20;
 
 /// How many topics, partitions and tags together one `Produce` may have.
 const PRODUCE_ITEMS_MAX: usize = 1 << 20;
@@ -27,11 +34,18 @@ const PRODUCE_ITEMS_MAX: usize = 1 << 20;
 /// Varints up to here are let pass unchecked: field tags are varints too, though they announce nothing.
 const TAG_MAX: u32 = 1_024;
 
+/// Keeps the first of everything that is asked for more than once. An answer can be thousands of times longer than its
+/// question, and a request has room for hundreds of thousands of these.
+pub(super) fn once<T, K: Ord>(asked: Vec<T>, key: impl Fn(&T) -> K) -> impl Iterator<Item = T> {
+    let mut seen = BTreeSet::new();
+    asked.into_iter().filter(move |one| seen.insert(key(one)))
+}
+
 /// Why a body was not read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unreadable {
-    #[error("it is {0} bytes long; only a request with records may exceed {REQUEST_BYTES_MAX}")]
-    Long(usize),
+    #[error("it is {bytes} bytes long; one of this kind may have {bytes_max}")]
+    Long { bytes: usize, bytes_max: usize },
     #[error("its arrays do not hold what they announce")]
     Dishonest,
     #[error("{0}")]
@@ -61,13 +75,28 @@ pub(super) fn decode<Q: Decodable>(mut body: Bytes, key: ApiKey, version: i16) -
         }
         return read(&mut body, version);
     }
-    if body.len() > REQUEST_BYTES_MAX {
-        return Err(Unreadable::Long(body.len()));
+    let (bytes, bytes_max) = (body.len(), bytes_max(key));
+    if bytes > bytes_max {
+        return Err(Unreadable::Long { bytes, bytes_max });
     }
     if is_compact {
         return read(&mut Compact(body), version);
     }
     decode_classic(body, version)
+}
+
+fn bytes_max(key: ApiKey) -> usize {
+    let has_notes = [
+        ApiKey::OffsetCommit,
+        ApiKey::TxnOffsetCommit,
+        ApiKey::JoinGroup,
+        ApiKey::SyncGroup,
+    ];
+    if has_notes.contains(&key) {
+        NOTES_BYTES_MAX
+    } else {
+        REQUEST_BYTES_MAX
+    }
 }
 
 /// Reads what is in one of the older encodings, a body or something inside one.
@@ -273,8 +302,8 @@ mod tests {
     use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
     use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
     use kafka_protocol::messages::{
-        BrokerId, CreateTopicsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
-        TopicName,
+        BrokerId, CreateTopicsRequest, FetchRequest, JoinGroupRequest, ListOffsetsRequest, MetadataRequest,
+        ProduceRequest, TopicName,
     };
     use kafka_protocol::protocol::{Encodable, StrBytes};
 
@@ -435,13 +464,24 @@ mod tests {
     }
 
     #[test]
-    fn only_a_request_with_records_may_be_long() {
+    fn only_what_carries_much_may_be_long() {
         let mut body = encoded(&MetadataRequest::default(), 9).to_vec();
         body.resize(REQUEST_BYTES_MAX, 0);
         assert!(decode::<MetadataRequest>(body.clone().into(), ApiKey::Metadata, 9).is_ok());
         body.push(0);
         check_refused::<MetadataRequest>(&body, ApiKey::Metadata, 9);
-        check(&produce(3 << 20), ApiKey::Produce, &[8, 9]);
+        let mut body = encoded(&JoinGroupRequest::default(), 9).to_vec();
+        body.resize(NOTES_BYTES_MAX, 0);
+        assert!(decode::<JoinGroupRequest>(body.clone().into(), ApiKey::JoinGroup, 9).is_ok());
+        body.push(0);
+        check_refused::<JoinGroupRequest>(&body, ApiKey::JoinGroup, 9);
+        check(&produce(6 << 20), ApiKey::Produce, &[8, 9]);
+    }
+
+    #[test]
+    fn what_is_asked_for_twice_is_kept_once_in_its_order() {
+        let kept: Vec<_> = once(vec![3, 1, 3, 2, 1, 3], Clone::clone).collect();
+        assert_eq!(kept, [3, 1, 2]);
     }
 
     #[test]

@@ -18,6 +18,8 @@ use super::state::Broker;
 const FRAME_BYTES_MAX: usize = 100 << 20;
 /// Memory for a request is taken as its bytes arrive, in steps of this: an announced length claims nothing.
 const READ_STEP: usize = 64 << 10;
+/// How much is read of what comes behind a request that waits.
+const READ_AHEAD_MAX: usize = 1 << 20;
 /// How long no connection is taken after the machine refused one, for want of file descriptors for instance.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -104,11 +106,31 @@ pub(super) async fn answer_all(
     let mut received = BytesMut::with_capacity(READ_STEP);
     while let Some(frame) = next_frame(&mut stream, &mut received).await? {
         let client = Client::new(host.clone());
-        if let Some(answer) = api::answer(broker, client, frame).await? {
+        let answer = tokio::select! {
+            // Most answers are there at once, and then nothing is read ahead.
+            biased;
+            answer = api::answer(broker, client, frame) => answer?,
+            gone = hung_up(&mut stream, &mut received) => return Err(gone.into()),
+        };
+        if let Some(answer) = answer {
             stream.write_all(&answer).await?;
         }
     }
     Ok(())
+}
+
+/// Returns when the client has closed the connection although an answer is still to come, which may take days if it asked
+/// for that. What it sends meanwhile is kept.
+async fn hung_up(stream: &mut (impl AsyncRead + Unpin), received: &mut BytesMut) -> io::Error {
+    while received.len() < READ_AHEAD_MAX {
+        received.reserve(READ_STEP);
+        match stream.read_buf(received).await {
+            Ok(0) => return io::Error::new(io::ErrorKind::UnexpectedEof, "before its answer was there"),
+            Ok(_) => {}
+            Err(error) => return error,
+        }
+    }
+    std::future::pending().await
 }
 
 /// Reads the next request; `None` when the client closed after a whole one.
@@ -158,4 +180,68 @@ async fn fill(
         }
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut as _;
+    use kafka_protocol::messages::create_topics_request::CreatableTopic;
+    use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+    use kafka_protocol::messages::{ApiKey, CreateTopicsRequest, FetchRequest, RequestHeader, TopicName};
+    use kafka_protocol::protocol::{Encodable as _, StrBytes};
+
+    use super::super::topics::admin::create_topics;
+    use super::*;
+
+    /// How long a test waits for what should be at once.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn one_topic(name: &str) -> CreateTopicsRequest {
+        let topic = CreatableTopic::default()
+            .with_name(TopicName(StrBytes::from_string(name.to_owned())))
+            .with_num_partitions(1)
+            .with_replication_factor(1);
+        CreateTopicsRequest::default().with_topics(vec![topic])
+    }
+
+    /// A fetch of nothing that waits for as long as it can be said.
+    fn endless_fetch(topic: &str) -> Bytes {
+        let topic = FetchTopic::default()
+            .with_topic(TopicName(StrBytes::from_string(topic.to_owned())))
+            .with_partitions(vec![FetchPartition::default()]);
+        let request = FetchRequest::default()
+            .with_session_epoch(-1)
+            .with_max_wait_ms(i32::MAX)
+            .with_min_bytes(1)
+            .with_topics(vec![topic]);
+        let mut frame = BytesMut::new();
+        RequestHeader::default()
+            .with_request_api_key(ApiKey::Fetch as i16)
+            .with_request_api_version(11)
+            .encode(&mut frame, ApiKey::Fetch.request_header_version(11))
+            .unwrap();
+        request.encode(&mut frame, 11).unwrap();
+        let mut whole = BytesMut::new();
+        whole.put_u32(u32::try_from(frame.len()).unwrap());
+        whole.extend_from_slice(&frame);
+        whole.freeze()
+    }
+
+    #[tokio::test]
+    async fn a_client_that_hangs_up_is_let_go_though_its_fetch_could_wait_for_weeks() {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 40_000));
+        let broker = Broker::new(peer, 1 << 20);
+        broker.with(|state, _| create_topics(state, one_topic("t")));
+        let (mut client, server) = tokio::io::duplex(1 << 16);
+        client.write_all(&endless_fetch("t")).await.unwrap();
+        // More than one request may be behind it.
+        client.write_all(&endless_fetch("t")).await.unwrap();
+        let answering = answer_all(server, peer, &broker);
+        tokio::pin!(answering);
+        let early = tokio::time::timeout(Duration::ZERO, &mut answering).await;
+        assert!(early.is_err(), "it waits");
+        drop(client);
+        let ended = tokio::time::timeout(PATIENCE, answering).await.expect("an end");
+        assert!(matches!(ended, Err(Ended::Gone(_))));
+    }
 }

@@ -14,6 +14,8 @@ use super::transactions::Outcome;
 /// How many of a producer's last batches are known again when they come twice: as many as an idempotent producer may
 /// have in flight (`max.in.flight.requests.per.connection`).
 const RECENT_BATCHES: usize = 5;
+/// How long a producer that does not write is remembered. Source: Kafka's default of `producer.id.expiration.ms`.
+const PRODUCER_EXPIRY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// The records of one partition.
 #[derive(Default)]
@@ -356,6 +358,20 @@ impl Log {
             until = batch.header.last_offset() + 1;
         }
         until > self.start && self.delete_before(until).is_ok()
+    }
+
+    /// Says whether [`Log::retain`] can remove anything at all.
+    pub(super) fn can_drop(&self) -> bool {
+        let first = self.batches.front();
+        let decided = first.is_some_and(|first| first.header.last_offset() < self.last_stable());
+        decided && self.batches.len() > 1
+    }
+
+    /// Forgets the producers that have not written for long and have nothing open here.
+    pub(super) fn forget_producers(&mut self, now: Now) {
+        self.producers.retain(|_, producer| {
+            producer.open_from.is_some() || now.wall_ms.saturating_sub(producer.wall_ms) <= PRODUCER_EXPIRY_MS
+        });
     }
 
     /// The index of the batch that holds `offset`, or of the first after it.

@@ -30,7 +30,7 @@ pub fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
 #[derive(Debug, Default)]
 pub struct ClientFacts {
     log_ends: Mutex<HashMap<(String, i32), i64>>,
-    connected: AtomicBool,
+    disconnected: AtomicBool,
     queued_messages: AtomicU64,
     queued_messages_max: AtomicU64,
 }
@@ -43,7 +43,7 @@ impl ClientFacts {
             .brokers
             .values()
             .any(|broker| broker.nodeid >= 0 && broker.state == "UP");
-        self.connected.store(up, Ordering::Relaxed);
+        self.disconnected.store(!up, Ordering::Relaxed);
         self.queued_messages.store(statistics.msg_cnt, Ordering::Relaxed);
         self.queued_messages_max
             .store(statistics.msg_max, Ordering::Relaxed);
@@ -66,9 +66,9 @@ impl ClientFacts {
         }
     }
 
-    /// Says whether a broker of the cluster was connected at the last report; no before the first.
-    pub fn is_connected(&self) -> bool {
-        self.connected.load(Ordering::Relaxed)
+    /// Says whether no broker of the cluster was connected at the last report; no before the first.
+    pub fn is_disconnected(&self) -> bool {
+        self.disconnected.load(Ordering::Relaxed)
     }
 
     /// Returns the end of a partition as last reported; `None` before the first report.

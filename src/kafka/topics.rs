@@ -106,9 +106,20 @@ pub enum Outcome {
 
 /// Talks to the brokers about topics.
 pub struct Admin {
-    client: Arc<AdminClient<DefaultClientContext>>,
+    /// There until it is dropped.
+    client: Option<Arc<AdminClient<DefaultClientContext>>>,
     brokers: String,
     timeout: Duration,
+}
+
+/// The client's end waits for its thread, which looks up ten times a second: whoever asked has better things to do.
+impl Drop for Admin {
+    fn drop(&mut self) {
+        let client = self.client.take();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || drop(client));
+        }
+    }
 }
 
 impl Admin {
@@ -126,7 +137,7 @@ impl Admin {
                 source,
             })?;
         Ok(Self {
-            client: Arc::new(client),
+            client: Some(Arc::new(client)),
             brokers: settings.brokers.clone(),
             timeout,
         })
@@ -152,7 +163,7 @@ impl Admin {
             return Ok(Cluster { brokers, topics });
         }
         let answers = self
-            .client
+            .client()
             .describe_configs(asked.iter(), &self.options())
             .await
             .map_err(|source| self.failed("describing topics", source))?;
@@ -200,7 +211,7 @@ impl Admin {
             })
             .collect();
         let answers = self
-            .client
+            .client()
             .create_topics(new.iter(), &self.options())
             .await
             .map_err(|source| self.failed("creating topics", source))?;
@@ -259,7 +270,7 @@ impl Admin {
             return Ok(());
         }
         let answers = self
-            .client
+            .client()
             .alter_configs(altered.iter(), &self.options())
             .await
             .map_err(|source| self.failed("setting min.insync.replicas", source))?;
@@ -278,11 +289,11 @@ impl Admin {
     /// [`Error::Unreachable`], [`Error::Refused`], [`Error::Failed`].
     pub async fn remove(&self, topics: &[&str], group: &str) -> Result<(), Error> {
         let attempted = "removing topics";
-        let answers = self.client.delete_topics(topics, &self.options()).await;
+        let answers = self.client().delete_topics(topics, &self.options()).await;
         for answer in answers.map_err(|source| self.failed(attempted, source))? {
             answer.map_err(|(topic, code)| refused(&format!("removing {topic}"), code))?;
         }
-        let answers = self.client.delete_groups(&[group], &self.options()).await;
+        let answers = self.client().delete_groups(&[group], &self.options()).await;
         for answer in answers.map_err(|source| self.failed("removing the group", source))? {
             match answer {
                 Ok(_) | Err((_, RDKafkaErrorCode::GroupIdNotFound)) => {}
@@ -344,11 +355,15 @@ impl Admin {
 
     /// Asks for all topics: asking for one that does not exist may create it where brokers do so.
     async fn metadata(&self) -> Result<rdkafka::metadata::Metadata, Error> {
-        let (client, timeout) = (Arc::clone(&self.client), self.timeout);
+        let (client, timeout) = (Arc::clone(self.client()), self.timeout);
         let answer = tokio::task::spawn_blocking(move || client.inner().fetch_metadata(None, timeout)).await;
         answer
             .expect("asking for metadata does not panic")
             .map_err(|source| self.failed("asking for the topics", source))
+    }
+
+    fn client(&self) -> &Arc<AdminClient<DefaultClientContext>> {
+        self.client.as_ref().expect("only dropping takes the client")
     }
 
     fn options(&self) -> AdminOptions {

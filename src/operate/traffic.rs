@@ -57,6 +57,8 @@ pub(crate) struct Sample {
 
 /// The most webhooks in one burst, so that a long tail does not become one conversation's everything.
 const BURST_MAX: u32 = 40;
+/// How long the first sample is alone: longer than the gap of an urgent conversation, so that it is a refresh by itself.
+const FIRST_ALONE: Duration = Duration::from_millis(500);
 /// How long after a webhook its repetition comes: longer than an answer takes.
 const REPEATED_AFTER: Duration = Duration::from_millis(1_500);
 
@@ -85,8 +87,10 @@ struct Due {
 
 impl Traffic {
     /// Makes the traffic; event ids are unique among traffics that begin at different milliseconds.
+    ///
+    /// Samples begin with one urgent webhook alone: whoever watches sees soon what is made of one.
     pub(crate) fn new(shape: Shape, names: Names, scheme: Scheme, begun_at: Timestamp) -> Self {
-        Self {
+        let mut traffic = Self {
             names,
             random: Random(shape.seed),
             templates: Happening::ALL
@@ -100,7 +104,19 @@ impl Traffic {
                 next: 0,
             },
             shape,
+        };
+        if names == Names::Sample {
+            let number = traffic.ids.take();
+            traffic.later.push(Reverse(Due {
+                at: Duration::ZERO,
+                number,
+                happening: Happening::Inbound,
+                conversation: 0,
+                repeated: false,
+            }));
+            traffic.next_burst = FIRST_ALONE;
         }
+        traffic
     }
 
     /// Returns the next webhook in the order of time.
@@ -357,7 +373,11 @@ mod tests {
             Traffic::new(shape(), names, Scheme::Application, begun_at).next()
         };
         let (plain, sample) = (next(Names::Plain), next(Names::Sample));
-        assert!(is_sample(&sample.event) && sample.conversation.starts_with("cnv_sample"));
+        assert!(is_sample(&sample.event) && sample.conversation == "cnv_sample1");
+        assert_eq!(
+            (sample.happening, sample.due),
+            (Happening::Inbound, Duration::ZERO)
+        );
         assert!(!is_sample(&plain.event), "{}", plain.event);
     }
 

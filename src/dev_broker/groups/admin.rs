@@ -13,6 +13,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::super::bounded;
 use super::super::state::{NODE_ID, State};
 use super::Groups;
 use super::group::{Group, GroupState};
@@ -77,7 +78,7 @@ pub(in crate::dev_broker) fn describe_groups(
     request: DescribeGroupsRequest,
     version: i16,
 ) -> DescribeGroupsResponse {
-    let groups = request.groups.into_iter().map(|group_id| {
+    let groups = bounded::once(request.groups, Clone::clone).map(|group_id| {
         let mut described = match state.groups.get(&group_id) {
             Some(entry) => describe(&entry.group),
             None => missing(&group_id, version),
@@ -152,9 +153,7 @@ pub(in crate::dev_broker) fn delete_groups(
     state: &mut State,
     request: DeleteGroupsRequest,
 ) -> DeleteGroupsResponse {
-    let mut seen = BTreeSet::new();
-    let names = request.groups_names.into_iter();
-    let names = names.filter(|group_id| seen.insert(group_id.0.clone()));
+    let names = bounded::once(request.groups_names, Clone::clone);
     let results = names.map(|group_id| {
         let code = delete(&mut state.groups, &group_id).map_or_else(|error| error.code(), |()| 0);
         DeletableGroupResult::default()

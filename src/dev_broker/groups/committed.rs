@@ -1,7 +1,7 @@
 //! OffsetFetch: of one group in the older versions, of several from version 8 on.
 
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopics;
+use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
@@ -9,6 +9,7 @@ use kafka_protocol::messages::offset_fetch_response::{
 use kafka_protocol::messages::{GroupId, OffsetFetchRequest, OffsetFetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
+use super::super::bounded;
 use super::super::state::State;
 use super::offsets::Offsets;
 
@@ -34,7 +35,7 @@ pub(in crate::dev_broker) fn offset_fetch(
         let found = of_group(state, &request.group_id, wanted, stable);
         return OffsetFetchResponse::default().with_topics(found.into_iter().map(unbatched).collect());
     }
-    let groups = request.groups.into_iter().map(|group| {
+    let groups = bounded::once(request.groups, asked).map(|group| {
         let topics = group.topics.map(|topics| topics.into_iter().map(named).collect());
         let found = of_group(state, &group.group_id, topics, stable);
         OffsetFetchResponseGroup::default()
@@ -42,6 +43,18 @@ pub(in crate::dev_broker) fn offset_fetch(
             .with_topics(found)
     });
     OffsetFetchResponse::default().with_groups(groups.collect())
+}
+
+/// Topics, and which of their partitions are asked for; all of them when none is named.
+type Wanted = Option<Vec<(TopicName, Vec<i32>)>>;
+
+/// All that an answer for a group depends on.
+fn asked(group: &OffsetFetchRequestGroup) -> (GroupId, Wanted) {
+    let topics = group.topics.clone();
+    (
+        group.group_id.clone(),
+        topics.map(|topics| topics.into_iter().map(named).collect()),
+    )
 }
 
 fn named(topic: OffsetFetchRequestTopics) -> (TopicName, Vec<i32>) {
@@ -52,7 +65,7 @@ fn named(topic: OffsetFetchRequestTopics) -> (TopicName, Vec<i32>) {
 fn of_group(
     state: &State,
     group_id: &GroupId,
-    wanted: Option<Vec<(TopicName, Vec<i32>)>>,
+    wanted: Wanted,
     stable: bool,
 ) -> Vec<OffsetFetchResponseTopics> {
     let offsets = state.groups.get(group_id).map(|entry| &entry.offsets);

@@ -1,5 +1,6 @@
 //! JoinGroup, SyncGroup, Heartbeat, LeaveGroup.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +22,9 @@ use super::owned;
 
 /// Kafka's defaults of `group.min.session.timeout.ms` and `group.max.session.timeout.ms`.
 const SESSION_TIMEOUTS_MS: std::ops::RangeInclusive<i32> = 6_000..=1_800_000;
+/// How many protocols a member may offer. Clients offer a handful; each is looked for among those of every other member, so
+/// with the hundred thousands that a request can hold everybody would have to wait.
+const PROTOCOLS_MAX: usize = 256;
 /// From this version on a SyncGroup must name the protocol (KIP-559).
 const SYNC_NAMES_PROTOCOL: i16 = 5;
 /// From this version on a LeaveGroup may remove several members.
@@ -40,6 +44,8 @@ pub(in crate::dev_broker) fn join_group(
         Some(ResponseError::InvalidGroupId)
     } else if !SESSION_TIMEOUTS_MS.contains(&request.session_timeout_ms) {
         Some(ResponseError::InvalidSessionTimeout)
+    } else if request.protocols.len() > PROTOCOLS_MAX {
+        Some(ResponseError::InconsistentGroupProtocol)
     } else if !request.member_id.is_empty() && state.groups.get(&group_id).is_none() {
         Some(ResponseError::UnknownMemberId)
     } else {
@@ -82,16 +88,13 @@ fn read_join(request: JoinGroupRequest, answer: JoinAnswer, version: i16, client
 
 /// Of protocols with the same name the first counts.
 fn read_protocols(sent: Vec<JoinGroupRequestProtocol>) -> Vec<Protocol> {
-    let mut protocols = Vec::<Protocol>::new();
-    for protocol in sent {
-        if !protocols.iter().any(|known| known.name == protocol.name) {
-            protocols.push(Protocol {
-                name: owned(&protocol.name),
-                metadata: Bytes::copy_from_slice(&protocol.metadata),
-            });
-        }
-    }
-    protocols
+    let mut seen = BTreeSet::new();
+    let once = sent.iter().filter(|protocol| seen.insert(&protocol.name));
+    let protocols = once.map(|protocol| Protocol {
+        name: owned(&protocol.name),
+        metadata: Bytes::copy_from_slice(&protocol.metadata),
+    });
+    protocols.collect()
 }
 
 fn random_bytes() -> [u8; 16] {
@@ -207,5 +210,46 @@ fn reply<T>(mut waiting: oneshot::Receiver<T>) -> Reply<T> {
     match waiting.try_recv() {
         Ok(response) => Reply::Now(response),
         Err(_) => Reply::Later(waiting),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::topics::Topics;
+    use super::super::super::transactions::Transactions;
+    use super::super::Groups;
+    use super::*;
+
+    fn join(protocols: usize) -> i16 {
+        let mut state = State {
+            address: ([127, 0, 0, 1], 9092).into(),
+            topics: Topics::new(1 << 20),
+            groups: Groups::new(),
+            transactions: Transactions::new(),
+        };
+        let protocols = (0..protocols).map(|number| {
+            JoinGroupRequestProtocol::default().with_name(StrBytes::from_string(number.to_string()))
+        });
+        let request = JoinGroupRequest::default()
+            .with_group_id(StrBytes::from_static_str("group").into())
+            .with_session_timeout_ms(10_000)
+            .with_protocol_type(StrBytes::from_static_str("consumer"))
+            .with_protocols(protocols.collect());
+        let now = Now {
+            elapsed: Duration::ZERO,
+            wall_ms: 0,
+        };
+        match join_group(&mut state, request, 3, &Client::new("/127.0.0.1".into()), now) {
+            Reply::Now(answer) => answer.error_code,
+            Reply::Later(_) => panic!("the first member waits for nobody"),
+        }
+    }
+
+    #[test]
+    fn protocols_that_nobody_could_compare_in_time_are_refused() {
+        assert_eq!(join(PROTOCOLS_MAX), 0);
+        for many in [PROTOCOLS_MAX + 1, 400_000] {
+            assert_eq!(join(many), ResponseError::InconsistentGroupProtocol.code());
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Topics made, grown and removed; records deleted.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
@@ -13,16 +13,18 @@ use kafka_protocol::messages::delete_records_response::{
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
-    DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
+    DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse, TopicName,
 };
 use uuid::Uuid;
 
 use super::super::state::{NODE_ID, State};
 use super::configs::Configs;
-use super::{code_of, text, topic_name};
+use super::{Topic, code_of, text, topic_name};
 
 /// A partition costs some hundred bytes even when it is empty; nobody develops with more.
 const PARTITIONS_MAX: i32 = 10_000;
+/// How many all topics may have together: one request can name tens of thousands of topics, each with the most.
+const PARTITIONS_IN_ALL_MAX: usize = 50_000;
 /// Source: Kafka's `Topic.MAX_NAME_LENGTH`.
 const NAME_BYTES_MAX: usize = 249;
 
@@ -39,18 +41,10 @@ pub(in super::super) fn create_topics(
     state: &mut State,
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
-    let twice = twice(request.topics.iter().map(|topic| topic.name.as_str()));
-    let mut answered = BTreeSet::new();
-    let once = request.topics.into_iter();
-    let once =
-        once.filter(|wanted| !twice.contains(wanted.name.as_str()) || answered.insert(wanted.name.clone()));
-    let topics = once.map(|wanted| {
-        let made = if twice.contains(wanted.name.as_str()) {
-            let message = "Duplicate topic in the request".to_owned();
-            Err((ResponseError::InvalidRequest, message))
-        } else {
-            create(state, &wanted, request.validate_only)
-        };
+    let validate_only = request.validate_only;
+    let wanted = each_once(request.topics, |topic| topic.name.clone());
+    let topics = wanted.into_iter().map(|(wanted, named)| {
+        let made = named.and_then(|()| create(state, &wanted, validate_only));
         let answer = CreatableTopicResult::default().with_name(wanted.name);
         match made {
             Ok((id, partitions, configs)) => answer
@@ -67,12 +61,23 @@ pub(in super::super) fn create_topics(
     CreateTopicsResponse::default().with_topics(topics.collect())
 }
 
-fn twice<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
-    let mut seen = BTreeSet::new();
-    names
-        .filter(|name| !seen.insert(*name))
-        .map(str::to_owned)
-        .collect()
+/// Keeps one of those that a request names more than once, and refuses it.
+fn each_once<T, K: Ord>(all: Vec<T>, key: impl Fn(&T) -> K) -> Vec<(T, Result<(), Refused>)> {
+    let mut times = BTreeMap::<K, usize>::new();
+    for one in &all {
+        *times.entry(key(one)).or_default() += 1;
+    }
+    let once = all.into_iter().filter_map(|one| {
+        let named = match times.remove(&key(&one))? {
+            1 => Ok(()),
+            _ => Err((
+                ResponseError::InvalidRequest,
+                "Duplicate topic in the request".to_owned(),
+            )),
+        };
+        Some((one, named))
+    });
+    once.collect()
 }
 
 fn create(
@@ -94,12 +99,12 @@ fn create(
         );
         return Err((ResponseError::InvalidTopicException, message));
     }
-    let alike = |other: &&String| other.replace('.', "_") == name.replace('.', "_");
-    if let Some(other) = state.topics.by_name.keys().find(alike) {
+    if let Some(other) = state.topics.like(name) {
         let message = format!("Topic '{name}' collides with existing topic: {other}");
         return Err((ResponseError::InvalidTopicException, message));
     }
     let partitions = partitions_of(wanted)?;
+    check_room(state, partitions)?;
     let mut configs = Configs::default();
     for config in &wanted.configs {
         configs
@@ -112,6 +117,19 @@ fn create(
         state.topics.insert(name, partitions, configs.clone())
     };
     Ok((id, partitions, configs))
+}
+
+/// Says whether there is room for this many more partitions.
+fn check_room(state: &State, more: i32) -> Result<(), Refused> {
+    let after = state
+        .topics
+        .partitions
+        .saturating_add(usize::try_from(more).unwrap_or(0));
+    if after <= PARTITIONS_IN_ALL_MAX {
+        return Ok(());
+    }
+    let message = format!("the in-process broker has at most {PARTITIONS_IN_ALL_MAX} partitions in all");
+    Err((ResponseError::PolicyViolation, message))
 }
 
 fn partitions_of(wanted: &CreatableTopic) -> Result<i32, Refused> {
@@ -160,33 +178,35 @@ pub(in super::super) fn delete_topics(
         .topics
         .into_iter()
         .map(|topic| (topic.name, topic.topic_id));
-    let responses = by_name.chain(by_either).map(|(name, id)| {
-        let found = match &name {
-            Some(name) => Some(name.as_str().to_owned()),
-            None => state.topics.named(id).map(str::to_owned),
-        };
-        let removed = found.as_deref().and_then(|name| state.topics.remove(name));
+    let wanted = each_once(by_name.chain(by_either).collect(), Clone::clone);
+    let responses = wanted.into_iter().map(|((name, id), named)| {
+        let deleted = named.and_then(|()| delete(state, name.as_ref(), id));
         let answer = DeletableTopicResult::default();
-        match removed {
-            Some(id) => {
-                let name = found.unwrap_or_default();
-                state.groups.forget_topic(&name);
-                answer.with_name(Some(topic_name(&name))).with_topic_id(id)
-            }
-            None => {
-                let error = match name {
-                    Some(_) => ResponseError::UnknownTopicOrPartition,
-                    None => ResponseError::UnknownTopicId,
-                };
-                answer
-                    .with_name(name)
-                    .with_topic_id(id)
-                    .with_error_code(error.code())
-                    .with_error_message(Some(text(error.to_string())))
-            }
+        match deleted {
+            Ok((name, id)) => answer.with_name(Some(topic_name(&name))).with_topic_id(id),
+            Err((error, message)) => answer
+                .with_name(name)
+                .with_topic_id(id)
+                .with_error_code(error.code())
+                .with_error_message(Some(text(message))),
         }
     });
     DeleteTopicsResponse::default().with_responses(responses.collect())
+}
+
+fn delete(state: &mut State, name: Option<&TopicName>, id: Uuid) -> Result<(String, Uuid), Refused> {
+    let (found, missing) = match name {
+        Some(name) => (Some(name.to_string()), ResponseError::UnknownTopicOrPartition),
+        None => (
+            state.topics.named(id).map(str::to_owned),
+            ResponseError::UnknownTopicId,
+        ),
+    };
+    let unknown = || (missing, missing.to_string());
+    let name = found.ok_or_else(unknown)?;
+    let id = state.topics.remove(&name).ok_or_else(unknown)?;
+    state.groups.forget_topic(&name);
+    Ok((name, id))
 }
 
 /// Adds partitions.
@@ -195,9 +215,11 @@ pub(in super::super) fn create_partitions(
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
     let validate_only = request.validate_only;
-    let results = request.topics.into_iter().map(|wanted| {
+    let wanted = each_once(request.topics, |topic| topic.name.clone());
+    let results = wanted.into_iter().map(|(wanted, named)| {
         let answer = CreatePartitionsTopicResult::default();
-        match grow(state, &wanted, validate_only) {
+        let grown = named.and_then(|()| grow(state, &wanted, validate_only));
+        match grown {
             Ok(()) => answer,
             Err((error, message)) => answer
                 .with_error_code(error.code())
@@ -210,7 +232,7 @@ pub(in super::super) fn create_partitions(
 
 fn grow(state: &mut State, wanted: &CreatePartitionsTopic, validate_only: bool) -> Result<(), Refused> {
     let name = wanted.name.as_str();
-    let topic = state.topics.by_name.get_mut(name).ok_or_else(|| {
+    let topic = state.topics.topic(name).ok_or_else(|| {
         let error = ResponseError::UnknownTopicOrPartition;
         (error, format!("The topic '{name}' does not exist."))
     })?;
@@ -230,8 +252,9 @@ fn grow(state: &mut State, wanted: &CreatePartitionsTopic, validate_only: bool) 
             return Err((ResponseError::InvalidReplicaAssignment, message));
         }
     }
+    check_room(state, wanted.count - now)?;
     if !validate_only {
-        topic.grow(wanted.count);
+        state.topics.grow(name, wanted.count);
     }
     Ok(())
 }
@@ -243,15 +266,7 @@ pub(in super::super) fn delete_records(
 ) -> DeleteRecordsResponse {
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.into_iter().map(|wanted| {
-            let deleted = state.topics.change(&topic.name, wanted.partition_index, |log| {
-                let offset = if wanted.offset == -1 {
-                    log.end()
-                } else {
-                    wanted.offset
-                };
-                log.delete_before(offset).map(|()| log.start())
-            });
-            let deleted = deleted.unwrap_or(Err(ResponseError::UnknownTopicOrPartition));
+            let deleted = delete_before(state, &topic.name, wanted.partition_index, wanted.offset);
             let (code, low_watermark) = code_of(deleted);
             DeleteRecordsPartitionResult::default()
                 .with_partition_index(wanted.partition_index)
@@ -264,4 +279,91 @@ pub(in super::super) fn delete_records(
             .with_partitions(partitions)
     });
     DeleteRecordsResponse::default().with_topics(topics.collect())
+}
+
+/// Removes records and returns where the log begins then.
+fn delete_before(state: &mut State, topic: &str, partition: i32, offset: i64) -> Result<i64, ResponseError> {
+    let missing = ResponseError::UnknownTopicOrPartition;
+    state.topics.partition(topic, partition).ok_or(missing)?;
+    let may_delete = |topic: &Topic| topic.configs.has_policy("delete");
+    if !state.topics.topic(topic).is_some_and(may_delete) {
+        return Err(ResponseError::PolicyViolation);
+    }
+    let deleted = state.topics.change(topic, partition, |log| {
+        let offset = if offset == -1 { log.end() } else { offset };
+        log.delete_before(offset).map(|()| log.start())
+    });
+    deleted.unwrap_or(Err(missing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::groups::Groups;
+    use super::super::super::transactions::Transactions;
+    use super::super::Topics;
+    use super::*;
+
+    fn state() -> State {
+        State {
+            address: ([127, 0, 0, 1], 9092).into(),
+            topics: Topics::new(1 << 20),
+            groups: Groups::new(),
+            transactions: Transactions::new(),
+        }
+    }
+
+    fn make(state: &mut State, name: &str, partitions: i32) -> i16 {
+        let topic = CreatableTopic::default()
+            .with_name(topic_name(name))
+            .with_num_partitions(partitions)
+            .with_replication_factor(1);
+        let request = CreateTopicsRequest::default().with_topics(vec![topic]);
+        create_topics(state, request).topics[0].error_code
+    }
+
+    fn grow_to(state: &mut State, name: &str, count: i32) -> i16 {
+        let topic = CreatePartitionsTopic::default()
+            .with_name(topic_name(name))
+            .with_count(count)
+            .with_assignments(None);
+        let request = CreatePartitionsRequest::default().with_topics(vec![topic]);
+        create_partitions(state, request).results[0].error_code
+    }
+
+    fn remove(state: &mut State, name: &str) -> i16 {
+        let request = DeleteTopicsRequest::default().with_topic_names(vec![topic_name(name)]);
+        delete_topics(state, request).responses[0].error_code
+    }
+
+    #[test]
+    fn partitions_of_all_topics_together_are_limited() {
+        let mut state = state();
+        let refused = ResponseError::PolicyViolation.code();
+        for number in 0..5 {
+            let count = if number == 4 {
+                PARTITIONS_MAX - 1
+            } else {
+                PARTITIONS_MAX
+            };
+            assert_eq!(make(&mut state, &format!("t{number}"), count), 0);
+        }
+        assert_eq!(make(&mut state, "more", 2), refused);
+        assert_eq!(make(&mut state, "more", 1), 0);
+        assert_eq!(grow_to(&mut state, "more", 2), refused);
+        assert_eq!(remove(&mut state, "t0"), 0);
+        assert_eq!(grow_to(&mut state, "more", 2), 0);
+        assert_eq!(state.topics.partitions, PARTITIONS_IN_ALL_MAX - 10_000 + 1);
+    }
+
+    #[test]
+    fn a_name_like_that_of_a_topic_that_is_gone_is_free() {
+        let mut state = state();
+        assert_eq!(make(&mut state, "a.b", 1), 0);
+        assert_eq!(
+            make(&mut state, "a_b", 1),
+            ResponseError::InvalidTopicException.code()
+        );
+        assert_eq!(remove(&mut state, "a.b"), 0);
+        assert_eq!(make(&mut state, "a_b", 1), 0);
+    }
 }

@@ -20,6 +20,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::super::batch::Rules;
+use super::super::bounded;
 use super::super::clock::Now;
 use super::super::log::TimeOf;
 use super::super::state::{NODE_ID, State};
@@ -258,7 +259,7 @@ impl Configs {
         }
     }
 
-    fn has_policy(&self, policy: &str) -> bool {
+    pub(super) fn has_policy(&self, policy: &str) -> bool {
         let policies = self.0.get("cleanup.policy").map_or("delete", String::as_str);
         items(policies).any(|item| item == policy)
     }
@@ -377,7 +378,11 @@ pub(in super::super) fn describe_configs(
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
     let synonyms = request.include_synonyms;
-    let results = request.resources.into_iter().map(|resource| {
+    let asked = |resource: &DescribeConfigsResource| {
+        let keys = resource.configuration_keys.clone();
+        (resource.resource_type, resource.resource_name.clone(), keys)
+    };
+    let results = bounded::once(request.resources, asked).map(|resource| {
         let described = describe(state, &resource, synonyms);
         let answer = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)

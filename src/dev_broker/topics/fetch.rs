@@ -16,6 +16,9 @@ use super::super::state::{Broker, State};
 /// Instead of the number of a request within a session: begin one, or do without.
 const SESSION_NEW: i32 = 0;
 const SESSION_NONE: i32 = -1;
+/// The longest answer, whatever the client would take: it is put together in memory. Source: Kafka's default for
+/// `fetch.max.bytes` of a broker.
+const ANSWER_BYTES_MAX: usize = 55 << 20;
 
 /// Waits, as long as the client allows, until there is as much as it asks for, or something to say at once.
 ///
@@ -74,7 +77,7 @@ impl Read {
             bytes: 0,
             error: false,
         };
-        let mut left = usize::try_from(request.max_bytes).unwrap_or(0);
+        let mut left = usize::try_from(request.max_bytes).map_or(0, |max| max.min(ANSWER_BYTES_MAX));
         for topic in &request.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for wanted in &topic.partitions {
@@ -95,7 +98,7 @@ impl Read {
     }
 
     fn is_enough(&self, request: &FetchRequest) -> bool {
-        let wanted = usize::try_from(request.min_bytes).unwrap_or(0);
+        let wanted = usize::try_from(request.min_bytes).map_or(0, |min| min.min(ANSWER_BYTES_MAX));
         self.error || self.bytes >= wanted || request.topics.is_empty()
     }
 
@@ -162,4 +165,93 @@ fn joined(mut batches: Vec<Bytes>) -> Bytes {
         joined.extend_from_slice(&batch);
     }
     joined.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::fetch_request::FetchTopic;
+    use kafka_protocol::records::{
+        Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+    };
+
+    use super::super::super::batch;
+    use super::super::super::clock::Now;
+    use super::super::super::groups::Groups;
+    use super::super::super::log::TimeOf;
+    use super::super::super::transactions::Transactions;
+    use super::super::configs::Configs;
+    use super::super::{Topics, topic_name};
+    use super::*;
+
+    const MEBIBYTE: usize = 1 << 20;
+
+    fn batch_of(bytes: usize) -> Bytes {
+        let record = Record {
+            transactional: false,
+            control: false,
+            delete_horizon: false,
+            partition_leader_epoch: 0,
+            producer_id: -1,
+            producer_epoch: -1,
+            timestamp_type: TimestampType::Creation,
+            offset: 0,
+            sequence: -1,
+            timestamp: 0,
+            key: None,
+            value: Some(vec![0; bytes].into()),
+            headers: Default::default(),
+        };
+        let options = RecordEncodeOptions {
+            version: 2,
+            compression: Compression::None,
+        };
+        let mut encoded = BytesMut::new();
+        RecordBatchEncoder::encode(&mut encoded, [&record], &options).unwrap();
+        encoded.freeze()
+    }
+
+    /// A state with one topic of one partition that holds this many mebibytes.
+    fn filled(mebibytes: usize) -> State {
+        let mut topics = Topics::new(1 << 30);
+        topics.insert("t", 1, Configs::default());
+        let bytes = batch_of(MEBIBYTE);
+        let rules = batch::Rules {
+            times: None,
+            keyed: false,
+        };
+        let header = batch::check(&bytes, &rules).unwrap();
+        let now = Now {
+            elapsed: Duration::ZERO,
+            wall_ms: 0,
+        };
+        for _ in 0..mebibytes {
+            let log = topics.partition_mut("t", 0).unwrap();
+            log.append(&bytes, header, TimeOf::Create, now).unwrap();
+        }
+        State {
+            address: ([127, 0, 0, 1], 9092).into(),
+            topics,
+            groups: Groups::new(),
+            transactions: Transactions::new(),
+        }
+    }
+
+    #[test]
+    fn an_answer_has_a_limit_however_often_a_partition_is_named() {
+        let state = filled(30);
+        let wanted = FetchPartition::default().with_partition_max_bytes(i32::MAX);
+        let topic = FetchTopic::default()
+            .with_topic(topic_name("t"))
+            .with_partitions(vec![wanted; 1_000]);
+        let request = FetchRequest::default()
+            .with_min_bytes(i32::MAX)
+            .with_max_bytes(i32::MAX)
+            .with_topics(vec![topic]);
+        let read = Read::of(&state, &request);
+        assert!(
+            (54 * MEBIBYTE..=ANSWER_BYTES_MAX).contains(&read.bytes),
+            "{} bytes",
+            read.bytes
+        );
+    }
 }

@@ -12,20 +12,36 @@ use kafka_protocol::messages::{
 use uuid::Uuid;
 
 use super::super::batch::LEADER_EPOCH;
+use super::super::bounded;
 use super::super::state::{CLUSTER_ID, NODE_ID, State};
 use super::admin::is_valid_name;
 use super::{Topic, text, topic_name};
 
-/// Lists the node and the topics asked for; all when none is named.
+/// What anybody may do with a topic and with the cluster: the bits that Kafka sets when it has no access lists. Source: the
+/// codes of Kafka's `AclOperation`: read (3), write (4), create (5), delete (6), alter (7), describe (8), act for the
+/// cluster (9), describe and alter settings (10, 11), write idempotently (12).
+const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
+const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+/// Instead of those when they are not asked for.
+const NOT_ASKED: i32 = i32::MIN;
+/// Kinds of nodes that DescribeCluster is asked for.
+const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
+
+/// Lists the node and the topics asked for, each once; all when none is named.
 pub(in super::super) fn metadata(state: &State, request: MetadataRequest, version: i16) -> MetadataResponse {
     let wanted = request.topics.filter(|topics| version > 0 || !topics.is_empty());
     let topics = match wanted {
-        Some(wanted) => wanted.into_iter().map(|wanted| one(state, wanted)).collect(),
+        Some(wanted) => {
+            let once = bounded::once(wanted, |wanted| (wanted.name.clone(), wanted.topic_id));
+            once.map(|wanted| one(state, wanted)).collect()
+        }
         None => {
             let all = state.topics.by_name.iter();
             all.map(|(name, topic)| described(name, topic)).collect()
         }
     };
+    let topics = operable(topics, request.include_topic_authorized_operations);
     let node = MetadataResponseBroker::default()
         .with_node_id(NODE_ID)
         .with_host(text(state.address.ip().to_string()))
@@ -34,7 +50,20 @@ pub(in super::super) fn metadata(state: &State, request: MetadataRequest, versio
         .with_brokers(vec![node])
         .with_cluster_id(Some(CLUSTER_ID))
         .with_controller_id(NODE_ID)
+        .with_cluster_authorized_operations(if request.include_cluster_authorized_operations {
+            CLUSTER_OPERATIONS
+        } else {
+            NOT_ASKED
+        })
         .with_topics(topics)
+}
+
+/// Says of each topic that there is what may be done with it, if that is asked.
+fn operable(mut topics: Vec<MetadataResponseTopic>, asked: bool) -> Vec<MetadataResponseTopic> {
+    for topic in topics.iter_mut().filter(|topic| asked && topic.error_code == 0) {
+        topic.topic_authorized_operations = TOPIC_OPERATIONS;
+    }
+    topics
 }
 
 fn one(state: &State, wanted: MetadataRequestTopic) -> MetadataResponseTopic {
@@ -77,11 +106,21 @@ fn described(name: &str, topic: &Topic) -> MetadataResponseTopic {
         .with_partitions(partitions.collect())
 }
 
-/// Describes the cluster of one node.
+/// Describes the cluster of one node, which is a broker.
 pub(in super::super) fn describe_cluster(
     state: &State,
     request: DescribeClusterRequest,
 ) -> DescribeClusterResponse {
+    let refused = match request.endpoint_type {
+        BROKERS => None,
+        CONTROLLERS => Some(ResponseError::MismatchedEndpointType),
+        _ => Some(ResponseError::UnsupportedEndpointType),
+    };
+    if let Some(error) = refused {
+        return DescribeClusterResponse::default()
+            .with_error_code(error.code())
+            .with_error_message(Some(text(error.to_string())));
+    }
     let node = DescribeClusterBroker::default()
         .with_broker_id(NODE_ID)
         .with_host(text(state.address.ip().to_string()))
@@ -90,5 +129,10 @@ pub(in super::super) fn describe_cluster(
         .with_endpoint_type(request.endpoint_type)
         .with_cluster_id(CLUSTER_ID)
         .with_controller_id(NODE_ID)
+        .with_cluster_authorized_operations(if request.include_cluster_authorized_operations {
+            CLUSTER_OPERATIONS
+        } else {
+            NOT_ASKED
+        })
         .with_brokers(vec![node])
 }

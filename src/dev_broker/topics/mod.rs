@@ -26,6 +26,10 @@ const RETENTION_CHECK: Duration = Duration::from_secs(10);
 pub(super) struct Topics {
     by_name: BTreeMap<String, Topic>,
     ids: BTreeMap<Uuid, String>,
+    /// Names by what they are without the difference between dot and underscore, which no two topics may differ by alone.
+    alike: BTreeMap<String, String>,
+    /// Partitions of all topics together.
+    partitions: usize,
     /// How many topics there ever were; makes ids.
     created: u64,
     /// Bytes of all logs together, and what they may be.
@@ -48,6 +52,8 @@ impl Topics {
         Self {
             by_name: BTreeMap::new(),
             ids: BTreeMap::new(),
+            alike: BTreeMap::new(),
+            partitions: 0,
             created: 0,
             bytes: 0,
             bytes_max,
@@ -82,14 +88,32 @@ impl Topics {
             configs,
         };
         topic.grow(partitions);
+        self.partitions += topic.partitions.len();
         self.by_name.insert(name.to_owned(), topic);
         self.ids.insert(id, name.to_owned());
+        self.alike.insert(folded(name), name.to_owned());
         id
+    }
+
+    /// Returns the topic whose name is this one but for dots and underscores.
+    fn like(&self, name: &str) -> Option<&str> {
+        self.alike.get(&folded(name)).map(String::as_str)
+    }
+
+    /// Gives a topic this many partitions.
+    fn grow(&mut self, name: &str, partitions: i32) {
+        if let Some(topic) = self.by_name.get_mut(name) {
+            self.partitions -= topic.partitions.len();
+            topic.grow(partitions);
+            self.partitions += topic.partitions.len();
+        }
     }
 
     fn remove(&mut self, name: &str) -> Option<Uuid> {
         let mut topic = self.by_name.remove(name)?;
         self.ids.remove(&topic.id);
+        self.alike.remove(&folded(name));
+        self.partitions -= topic.partitions.len();
         for log in &mut topic.partitions {
             self.bytes -= log.bytes();
             log.wake();
@@ -112,6 +136,11 @@ impl Topics {
         Some(done)
     }
 
+    /// Says whether there are far too many records that cannot be dropped, since transactions are open on them.
+    fn is_overfull(&self) -> bool {
+        self.bytes / 2 > self.bytes_max
+    }
+
     /// Drops the oldest records of the largest logs until all of them fit into the memory that they may take.
     fn keep_within_memory(&mut self) {
         while self.bytes > self.bytes_max {
@@ -119,7 +148,8 @@ impl Topics {
                 let logs = topic.partitions.iter_mut();
                 logs.enumerate().map(move |(index, log)| (name, index, log))
             });
-            let Some((name, index, log)) = logs.max_by_key(|(_, _, log)| log.bytes()) else {
+            let droppable = logs.filter(|(_, _, log)| log.can_drop());
+            let Some((name, index, log)) = droppable.max_by_key(|(_, _, log)| log.bytes()) else {
                 return;
             };
             let before = log.bytes();
@@ -146,7 +176,7 @@ impl Topics {
         (!self.by_name.is_empty()).then_some(self.next_retention)
     }
 
-    /// Drops records beyond their topic's `retention.ms` and `retention.bytes`.
+    /// Drops records beyond their topic's `retention.ms` and `retention.bytes`, and producers that were not heard of for long.
     pub(super) fn on_time(&mut self, now: Now) {
         if now.elapsed < self.next_retention {
             return;
@@ -155,6 +185,7 @@ impl Topics {
         for topic in self.by_name.values_mut() {
             let (age_max, bytes_max) = (topic.configs.retention_ms(), topic.configs.retention_bytes());
             for log in &mut topic.partitions {
+                log.forget_producers(now);
                 let before = log.bytes();
                 log.retain(|bytes, newest| {
                     let old = age_max.is_some_and(|max| now.wall_ms.saturating_sub(newest) > max);
@@ -181,6 +212,10 @@ impl Topic {
     }
 }
 
+fn folded(name: &str) -> String {
+    name.replace('.', "_")
+}
+
 /// The error code of a partition that may be missing.
 fn code_of<T>(result: Result<T, ResponseError>) -> (i16, Option<T>) {
     match result {
@@ -205,6 +240,7 @@ mod tests {
     };
 
     use super::super::batch;
+    use super::super::transactions::Outcome;
     use super::*;
 
     const NOW: Now = Now {
@@ -214,16 +250,22 @@ mod tests {
 
     /// A batch of one record with a value of this many bytes.
     fn batch_of(bytes: usize, timestamp: i64) -> Bytes {
+        batch_by(-1, false, bytes, timestamp)
+    }
+
+    /// The same by this producer, as its first.
+    fn batch_by(producer_id: i64, transactional: bool, bytes: usize, timestamp: i64) -> Bytes {
+        let known = producer_id >= 0;
         let record = Record {
-            transactional: false,
+            transactional,
             control: false,
             delete_horizon: false,
             partition_leader_epoch: 0,
-            producer_id: -1,
-            producer_epoch: -1,
+            producer_id,
+            producer_epoch: if known { 0 } else { -1 },
             timestamp_type: TimestampType::Creation,
             offset: 0,
-            sequence: -1,
+            sequence: if known { 0 } else { -1 },
             timestamp,
             key: None,
             value: Some(vec![b'x'; bytes].into()),
@@ -239,13 +281,16 @@ mod tests {
     }
 
     fn append(topics: &mut Topics, topic: &str, bytes: usize, timestamp: i64) {
-        let encoded = batch_of(bytes, timestamp);
+        append_batch(topics, topic, &batch_of(bytes, timestamp));
+    }
+
+    fn append_batch(topics: &mut Topics, topic: &str, encoded: &Bytes) {
         let rules = batch::Rules {
             times: None,
             keyed: false,
         };
-        let header = batch::check(&encoded, &rules).unwrap();
-        let appended = topics.change(topic, 0, |log| log.append(&encoded, header, TimeOf::Create, NOW));
+        let header = batch::check(encoded, &rules).unwrap();
+        let appended = topics.change(topic, 0, |log| log.append(encoded, header, TimeOf::Create, NOW));
         appended.unwrap().unwrap();
         topics.keep_within_memory();
     }
@@ -277,6 +322,45 @@ mod tests {
         assert_eq!(topics.bytes, large + small);
         topics.remove("large").unwrap();
         assert_eq!(topics.bytes, small);
+    }
+
+    #[test]
+    fn an_open_transaction_on_the_largest_does_not_keep_the_others() {
+        let mut topics = with("pinned", &[], 100_000);
+        topics.insert("free", 1, Configs::default());
+        append_batch(&mut topics, "pinned", &batch_by(7, true, 60_000, 0));
+        append(&mut topics, "pinned", 1_000, 0);
+        for _ in 0..100 {
+            append(&mut topics, "free", 1_000, 0);
+            assert!(topics.bytes <= 100_000, "{} bytes", topics.bytes);
+        }
+        assert_eq!(topics.partition("pinned", 0).unwrap().start(), 0);
+        assert!(topics.partition("free", 0).unwrap().start() > 50);
+        assert!(!topics.is_overfull());
+        append(&mut topics, "pinned", 150_000, 0);
+        assert!(topics.is_overfull(), "nothing of it can be dropped");
+        topics.change("pinned", 0, |log| log.append_marker(7, 0, Outcome::Commit, NOW));
+        topics.keep_within_memory();
+        assert!(!topics.is_overfull());
+    }
+
+    #[test]
+    fn a_producer_that_is_silent_for_a_day_is_forgotten() {
+        let mut topics = with("written", &[("retention.ms", "-1")], usize::MAX);
+        append_batch(&mut topics, "written", &batch_by(7, false, 10, NOW.wall_ms));
+        append_batch(&mut topics, "written", &batch_by(8, true, 10, NOW.wall_ms));
+        let known = |topics: &Topics| -> Vec<i64> {
+            let log = topics.partition("written", 0).unwrap();
+            log.producers().map(|(id, _)| id).collect()
+        };
+        let day_ms = 24 * 60 * 60 * 1_000;
+        for (later_ms, expected) in [(day_ms, &[7, 8][..]), (day_ms + 1, &[8])] {
+            topics.on_time(Now {
+                elapsed: topics.next_deadline().unwrap(),
+                wall_ms: NOW.wall_ms + later_ms,
+            });
+            assert_eq!(known(&topics), expected, "an open transaction stays");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Which offsets a partition has: by time, by leader epoch.
 
+use std::collections::BTreeSet;
+
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
@@ -9,6 +11,7 @@ use kafka_protocol::messages::offset_for_leader_epoch_response::{
 };
 use kafka_protocol::messages::{
     ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+    TopicName,
 };
 
 use super::super::batch::LEADER_EPOCH;
@@ -27,11 +30,16 @@ pub(in super::super) fn list_offsets(
     request: ListOffsetsRequest,
     version: i16,
 ) -> ListOffsetsResponse {
+    let twice = twice(&request);
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.into_iter().map(|wanted| {
-            let log = state.topics.partition(&topic.name, wanted.partition_index);
+            let log = if twice.contains(&(topic.name.clone(), wanted.partition_index)) {
+                Err(ResponseError::InvalidRequest)
+            } else {
+                let log = state.topics.partition(&topic.name, wanted.partition_index);
+                log.ok_or(ResponseError::UnknownTopicOrPartition)
+            };
             let found = log
-                .ok_or(ResponseError::UnknownTopicOrPartition)
                 .and_then(|log| match wanted.current_leader_epoch {
                     ..=LEADER_EPOCH => Ok(log),
                     _ => Err(ResponseError::UnknownLeaderEpoch),
@@ -58,6 +66,16 @@ pub(in super::super) fn list_offsets(
     ListOffsetsResponse::default().with_topics(topics.collect())
 }
 
+/// Returns the partitions that are asked for more than once. Each look at one may unpack a batch.
+fn twice(request: &ListOffsetsRequest) -> BTreeSet<(TopicName, i32)> {
+    let mut seen = BTreeSet::new();
+    let all = request.topics.iter().flat_map(|topic| {
+        let partitions = topic.partitions.iter();
+        partitions.map(|wanted| (topic.name.clone(), wanted.partition_index))
+    });
+    all.filter(|wanted| !seen.insert(wanted.clone())).collect()
+}
+
 fn find(log: &Log, timestamp: i64, committed_only: bool) -> Result<Option<(i64, i64)>, ResponseError> {
     let below = if committed_only {
         log.last_stable()
@@ -68,7 +86,7 @@ fn find(log: &Log, timestamp: i64, committed_only: bool) -> Result<Option<(i64, 
     match timestamp {
         LATEST => Ok(Some((below, -1))),
         EARLIEST => Ok(Some((log.start(), -1))),
-        MAX_TIMESTAMP => Ok(log.newest()),
+        MAX_TIMESTAMP => Ok(log.newest().filter(visible)),
         0.. => Ok(log.first_since(timestamp).filter(visible)),
         // The newer ones are about tiered storage, which is not offered here.
         _ => Err(ResponseError::UnsupportedVersion),

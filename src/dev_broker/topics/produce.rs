@@ -1,7 +1,7 @@
 //! Produce: records in.
 
 use bytes::Bytes;
-use kafka_protocol::error::ResponseError;
+use kafka_protocol::error::{ParseResponseErrorCode as _, ResponseError};
 use kafka_protocol::messages::produce_request::PartitionProduceData;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
@@ -20,6 +20,15 @@ const KNOWS_ABORTABLE: i16 = 11;
 pub(in super::super) enum Acks {
     None,
     Leader,
+}
+
+/// Finds what a producer that waits for no answer would have to be told.
+pub(in super::super) fn first_refusal(response: &ProduceResponse) -> Option<ResponseError> {
+    let answers = response
+        .responses
+        .iter()
+        .flat_map(|topic| &topic.partition_responses);
+    answers.filter_map(|answer| answer.error_code.err()).next()
 }
 
 /// Appends what came for each partition; says whether an answer is wanted.
@@ -97,6 +106,14 @@ fn append(
         .ok_or(ResponseError::InvalidRecord)?;
     if records.len() > bytes_max {
         return Err(ResponseError::MessageTooLarge);
+    }
+    if state.topics.is_overfull() {
+        tracing::warn!(
+            topic,
+            partition = data.index,
+            "the in-process broker's memory is full of open transactions: it takes no records until they end"
+        );
+        return Err(ResponseError::KafkaStorageError);
     }
     let header = batch::check(&records, &rules)?;
     if header.is_transactional() {

@@ -15,6 +15,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::machine::{Outcome, Status, Transaction};
+use crate::dev_broker::bounded;
 use crate::dev_broker::clock::Now;
 use crate::dev_broker::log;
 use crate::dev_broker::state::State;
@@ -29,7 +30,7 @@ pub(in crate::dev_broker) fn describe_transactions(
     state: &State,
     request: DescribeTransactionsRequest,
 ) -> DescribeTransactionsResponse {
-    let ids = request.transactional_ids.into_iter();
+    let ids = bounded::once(request.transactional_ids, Clone::clone);
     DescribeTransactionsResponse::default()
         .with_transaction_states(ids.map(|id| describe(state, id)).collect())
 }
@@ -118,15 +119,17 @@ pub(in crate::dev_broker) fn describe_producers(
     state: &State,
     request: DescribeProducersRequest,
 ) -> DescribeProducersResponse {
-    let topics = request.topics.into_iter();
+    let topics = bounded::once(request.topics, |topic| {
+        (topic.name.clone(), topic.partition_indexes.clone())
+    });
     let answers = topics.map(|topic| describe_topic(&state.topics, topic));
     DescribeProducersResponse::default().with_topics(answers.collect())
 }
 
 fn describe_topic(topics: &Topics, topic: TopicRequest) -> TopicResponse {
-    let partitions = topic.partition_indexes.iter().map(|index| {
-        let answer = PartitionResponse::default().with_partition_index(*index);
-        match topics.partition(&topic.name, *index) {
+    let partitions = bounded::once(topic.partition_indexes, Clone::clone).map(|index| {
+        let answer = PartitionResponse::default().with_partition_index(index);
+        match topics.partition(&topic.name, index) {
             Some(log) => answer.with_active_producers(log.producers().map(describe_producer).collect()),
             None if !is_valid_name(&topic.name) => {
                 answer.with_error_code(ResponseError::InvalidTopicException.code())

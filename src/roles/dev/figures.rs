@@ -6,7 +6,6 @@ use std::time::Duration;
 use prometheus::Registry;
 use prometheus::proto::{Metric, MetricFamily};
 
-use crate::lifecycle::Instant;
 use crate::operate::picture::Figures;
 
 /// Reads all figures at once.
@@ -70,17 +69,17 @@ const RATE_OVER: Duration = Duration::from_secs(5);
 
 /// A count's rate over the last seconds.
 #[derive(Debug, Default)]
-pub(super) struct Rate(VecDeque<(Instant, u64)>);
+pub(super) struct Rate(VecDeque<(Duration, u64)>);
 
 impl Rate {
-    /// Takes the count as it is at `now`, and returns by how much it grew a second.
-    pub(super) fn at(&mut self, now: Instant, count: u64) -> f64 {
+    /// Takes the count as it is `now`, since the start, and returns by how much it grew a second.
+    pub(super) fn at(&mut self, now: Duration, count: u64) -> f64 {
         self.0.push_back((now, count));
-        while self.0.len() > 2 && now.since(self.0[1].0) >= RATE_OVER {
+        while self.0.len() > 2 && now.saturating_sub(self.0[1].0) >= RATE_OVER {
             self.0.pop_front();
         }
         let (then, before) = self.0[0];
-        let seconds = now.since(then).as_secs_f64();
+        let seconds = now.saturating_sub(then).as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let grown = count.saturating_sub(before) as f64;
         if seconds > 0.0 { grown / seconds } else { 0.0 }
@@ -133,5 +132,13 @@ mod tests {
                 ..Figures::default()
             }
         );
+    }
+    #[test]
+    fn a_rate_is_that_of_the_last_seconds() {
+        let mut rate = Rate::default();
+        let counts = [(0, 0), (1, 10), (4, 40), (6, 40), (12, 40)];
+        let grown = counts.map(|(second, count)| rate.at(Duration::from_secs(second), count));
+        // From the beginning, then over the last five seconds or what is nearest to them.
+        assert_eq!(grown, [0.0, 10.0, 10.0, 6.0, 0.0]);
     }
 }

@@ -97,7 +97,7 @@ pub async fn run(settings: Settings, chosen: &Chosen, args: &cli::Dev, face: Fac
         print(&announcement(&settings, &cluster, args, &face, &secret, clock.now()).text())?;
     }
     let mut run = Run::start(settings, ports, face, clock);
-    let ended = run.play(args, secret).await;
+    let ended = run.play(&cluster, args, secret).await;
     // What went wrong first is what is reported; stopping cleanly is worth trying all the same.
     let stopped = run.stop().await;
     let tally = ended?;

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-use super::cluster::Ports;
+use super::cluster::{Cluster, Ports};
 use super::figures::figures;
 use super::view::View;
 use super::{Face, Output};
@@ -49,8 +49,6 @@ pub(super) struct Run {
     stop_rest: Stop,
     /// Receiver and processor, each by itself.
     ready: [Readiness; 2],
-    /// Says to the admin pages that both are.
-    gate: Gate,
     roles: JoinSet<(&'static str, anyhow::Result<()>)>,
     /// What shows the run: the watcher and the view.
     shows: JoinSet<anyhow::Result<()>>,
@@ -74,12 +72,12 @@ impl Run {
             stop_processor: Stop::new(),
             stop_rest: Stop::new(),
             ready: [Readiness::new(), Readiness::new()],
-            gate: whole.gate("receiver and processor"),
             roles: JoinSet::new(),
             shows: JoinSet::new(),
             rest: JoinSet::new(),
         };
         run.hear_signals();
+        run.tell_when_ready(whole.gate("receiver and processor"));
         let serving = ports
             .admin
             .serve(run.metrics.clone(), whole, run.stop_rest.clone());
@@ -96,6 +94,15 @@ impl Run {
             if let Err(error) = signals.await {
                 tracing::error!(%error, "signals cannot be handled: stop this process by killing it");
             }
+        });
+    }
+
+    fn tell_when_ready(&mut self, gate: Gate) {
+        let (roles, stop) = (self.ready.clone(), self.stop_rest.clone());
+        self.rest.spawn(async move {
+            until_all(&roles).await;
+            gate.ready();
+            stop.cancelled().await;
         });
     }
 
@@ -141,11 +148,15 @@ impl Run {
     }
 
     /// Sends the traffic, and waits until all that was accepted is visible.
-    pub(super) async fn play(&mut self, args: &cli::Dev, secret: Secret) -> anyhow::Result<Tally> {
-        if !self.until_ready().await? {
+    pub(super) async fn play(
+        &mut self,
+        cluster: &Cluster,
+        args: &cli::Dev,
+        secret: Secret,
+    ) -> anyhow::Result<Tally> {
+        if !self.until_ready(cluster).await? {
             return Ok(Tally::default());
         }
-        self.gate.ready();
         self.phase
             .send_replace(args.duration.map_or(Phase::UntilCtrlC, Phase::For));
         let url = format!(
@@ -169,22 +180,19 @@ impl Run {
         Ok(tally)
     }
 
-    /// Returns whether it is ready; not when somebody ended it before.
-    async fn until_ready(&mut self) -> anyhow::Result<bool> {
-        let roles = self.ready.clone();
-        let ready = async {
-            while roles.iter().any(|role| role.state().is_err()) {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-        };
+    /// Waits until webhooks can be stored, and on a real Kafka, where joining the group takes its time, until they are
+    /// read too. Returns whether it is so; not when somebody ended it before.
+    async fn until_ready(&mut self, cluster: &Cluster) -> anyhow::Result<bool> {
+        let needed = if cluster.is_in_process() { 1 } else { 2 };
+        let roles = self.ready[..needed].to_vec();
         let waited = tokio::select! {
-            waited = tokio::time::timeout(READY_TIMEOUT, ready) => waited,
+            waited = tokio::time::timeout(READY_TIMEOUT, until_all(&roles)) => waited,
             ended = self.roles.join_next() => return Err(ended_early(ended)),
             ended = self.shows.join_next() => return Err(show_ended(ended)),
             () = self.signalled.cancelled() => return Ok(false),
         };
         waited.map(|()| true).map_err(|_| {
-            let why = self.ready.iter().filter_map(|role| role.state().err()).flatten();
+            let why = roles.iter().filter_map(|role| role.state().err()).flatten();
             let why = why.map(|gate| gate.to_string()).collect::<Vec<_>>().join("; ");
             anyhow!("not ready after {} s: {why}", READY_TIMEOUT.as_secs())
         })
@@ -258,6 +266,12 @@ impl Run {
 
     pub(super) fn watched(&self) -> Watched {
         self.watched.borrow().clone()
+    }
+}
+
+async fn until_all(roles: &[Readiness]) {
+    while roles.iter().any(|role| role.state().is_err()) {
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -157,3 +157,82 @@ impl Summary {
 fn accepted(tally: &Tally) -> u64 {
     tally.answers.get("200 accepted").copied().unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operate::audit::Counts;
+
+    /// A run with 9 samples and one webhook of somebody's own, all of them counted and seen.
+    fn summary() -> Summary {
+        let mut tally = Tally {
+            sent: 10,
+            ..Tally::default()
+        };
+        tally.answers.insert("200 accepted".to_owned(), 9);
+        tally.answers.insert("200 duplicate".to_owned(), 1);
+        Summary {
+            tally,
+            figures: Figures {
+                accepted: 10,
+                ..Figures::default()
+            },
+            watched: Watched {
+                refreshes: 4,
+                events: 9,
+                ..Watched::default()
+            },
+            report: Report {
+                exact: true,
+                verdict: "exact".to_owned(),
+                group: None,
+                totals: Counts {
+                    events: 10,
+                    refreshes: 4,
+                    counted: 9,
+                    without_conversation: 1,
+                    ..Counts::default()
+                },
+                partitions: Vec::new(),
+                findings: Vec::new(),
+                notes: Vec::new(),
+            },
+            removed_events: 0,
+        }
+    }
+
+    #[test]
+    fn all_is_well_when_everything_accepted_was_counted_and_seen() {
+        let summary = summary();
+        assert_eq!(
+            (summary.exit(), summary.missing(), summary.yours()),
+            (Exit::Done, 0, 1)
+        );
+    }
+
+    #[test]
+    fn what_the_broker_dropped_is_said_and_not_missed() {
+        let mut dropped = summary();
+        dropped.figures.accepted = 100;
+        dropped.removed_events = 90;
+        assert_eq!((dropped.exit(), dropped.missing()), (Exit::Done, 0));
+        dropped.removed_events = 80;
+        assert_eq!((dropped.exit(), dropped.missing()), (Exit::Found, 10));
+    }
+
+    #[test]
+    fn what_is_accepted_and_not_stored_or_not_counted_or_not_seen_is_found() {
+        let mut not_stored = summary();
+        not_stored.figures.accepted = 12;
+        assert_eq!((not_stored.exit(), not_stored.missing()), (Exit::Found, 2));
+        let mut not_counted = summary();
+        not_counted.report.totals.counted = 7;
+        assert_eq!((not_counted.exit(), not_counted.missing()), (Exit::Found, 2));
+        let mut not_seen = summary();
+        not_seen.watched.events = 8;
+        assert_eq!((not_seen.exit(), not_seen.missing()), (Exit::Found, 0));
+        let mut not_exact = summary();
+        not_exact.report.exact = false;
+        assert_eq!(not_exact.exit(), Exit::Found);
+    }
+}

@@ -48,10 +48,11 @@ impl View {
         let figures = figures(&self.metrics);
         let lines = {
             let watched = self.watched.borrow();
+            let running = self.began.elapsed();
             let picture = Picture {
-                running: self.began.elapsed(),
+                running,
                 phase: *self.phase.borrow(),
-                rate: rate.at(Instant::now(), figures.webhooks),
+                rate: rate.at(running, figures.webhooks),
                 figures: &figures,
                 watched: &watched,
             };

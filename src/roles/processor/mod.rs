@@ -183,6 +183,7 @@ impl Setup {
                 "the transaction coordinator did not answer: tries again"
             );
         }
+        tracing::debug!(worker = self.number, "transactional id taken over");
         let facts = Arc::default();
         let consume = self.consume_settings();
         let consumer =

@@ -317,6 +317,7 @@ impl Worker {
             source,
         })?;
         state.joined = true;
+        self.gate.ready();
         self.metrics.assigned.inc_by(partitions.len() as u64);
         let numbers: Vec<_> = partitions.iter().map(|partition| partition.number()).collect();
         tracing::info!(worker = self.number, partitions = ?numbers, "partitions assigned");
@@ -557,7 +558,7 @@ impl Worker {
             return;
         }
         state.shown_at = Instant::now();
-        if !self.facts.is_connected() {
+        if self.facts.is_disconnected() {
             self.gate.not_ready("no broker is connected");
         } else if state.joined {
             self.gate.ready();
@@ -574,7 +575,7 @@ impl Worker {
                 stalled = Some(*partition);
             }
         }
-        if let Some(partition) = stalled.filter(|_| self.facts.is_connected()) {
+        if let Some(partition) = stalled.filter(|_| !self.facts.is_disconnected()) {
             self.rejoin(
                 state,
                 &format_args!("partition {partition} has records and is not read"),

@@ -15,6 +15,7 @@ mod offsets;
 mod produce;
 mod protocol;
 pub(crate) mod raw;
+mod strict;
 mod table;
 mod tools;
 mod topics;
@@ -53,7 +54,7 @@ const AT_ONCE: usize = 4;
 const CHECK_PATIENCE: Duration = Duration::from_secs(300);
 
 /// The long ones come first, so that the end does not wait for them alone.
-const LISTS: [&[Check]; 16] = [
+const LISTS: [&[Check]; 17] = [
     chaos::CHECKS,
     groups::CHECKS,
     transactions::CHECKS,
@@ -70,6 +71,7 @@ const LISTS: [&[Check]; 16] = [
     content::CHECKS,
     configs::CHECKS,
     protocol::CHECKS,
+    strict::CHECKS,
 ];
 
 /// One check on one broker, and how it ended: `Err` has why it does not hold.

@@ -53,6 +53,16 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         area: READERS,
+        name: "the newest timestamp is not told before its transaction is over to those who read what is committed",
+        run: visibility::newest_timestamp,
+    },
+    Check {
+        area: STATES,
+        name: "a batch that is sent again after its transaction is over is refused, and stored once",
+        run: visibility::sent_again,
+    },
+    Check {
+        area: READERS,
         name: "committed records are seen, aborted ones left out; the marks take offsets",
         run: visibility::commit_and_abort,
     },

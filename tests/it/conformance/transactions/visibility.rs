@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use frontstream::lifecycle::Instant;
+use frontstream::lifecycle::{Clock, Instant};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::FetchRequest;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 
 use super::super::deletions::delete_before;
-use super::super::raw::{FETCH, Fetch, Raw, error, eventually, fetch_request, plain, records, values};
+use super::super::raw::{
+    FETCH, Fetch, LIST_OFFSETS, Raw, error, eventually, fetch_request, list_offsets_request, plain, records,
+    values,
+};
 use super::writer::{End, Writer, committed_values, stable_end};
 use crate::support::{Cluster, block_on};
 
@@ -291,4 +294,56 @@ pub(super) fn deleted_topic(cluster: &Cluster) {
     writer.write(&kept, 0, &["next"]);
     writer.end(End::Commit);
     assert_eq!(committed_values(cluster, &kept, 4), ["kept", "next"]);
+}
+
+/// A batch of an open transaction that has the newest timestamp is not found before it is committed.
+pub(super) fn newest_timestamp(cluster: &Cluster) {
+    let topic = topic(cluster, 1);
+    let mut raw = Raw::connect(cluster);
+    raw.store(&topic, 0, &plain(&["old"]));
+    let old = raw.list_offset(&topic, 0, -3).timestamp;
+    let mut writer = writer(cluster, &topic, "a");
+    // The clock has to have moved on: of two records of the same time the first is the newest.
+    eventually("a newer millisecond", || {
+        (Clock::system().now().as_millis() > old).then_some(())
+    });
+    assert_eq!(writer.write(&topic, 0, &["new"]), 1);
+    let mut newest = |isolation_level| {
+        let request = list_offsets_request(&topic, 0, -3).with_isolation_level(isolation_level);
+        raw.ask(LIST_OFFSETS, &request).topics[0].partitions[0].offset
+    };
+    assert_eq!((newest(0), newest(1)), (1, -1));
+    writer.end(End::Commit);
+    eventually("it is committed", || (newest(1) >= 1).then_some(()));
+}
+
+/// A batch that comes a second time on a detour, when its transaction is over: nothing of it may count again.
+pub(super) fn sent_again(cluster: &Cluster) {
+    let topic = topic(cluster, 1);
+    let mut one = writer(cluster, &topic, "a");
+    let again = |writer: &mut Writer, sequence: i32, values: &[&str]| {
+        let batch = writer.producer.transactional_batch(sequence, values);
+        let answer = writer.raw.produce_as(Some(&writer.id), &topic, 0, batch);
+        error(answer.error_code)
+    };
+    assert_eq!(one.write(&topic, 0, &["a", "b"]), 0);
+    assert_eq!(again(&mut one, 0, &["a", "b"]), None, "while it is open");
+    one.end(End::Commit);
+    assert_eq!(committed_values(cluster, &topic, 3), ["a", "b"]);
+    assert_eq!(
+        again(&mut one, 0, &["a", "b"]),
+        Some(ResponseError::TransactionAbortable)
+    );
+    assert_eq!(one.write(&topic, 0, &["lost"]), 3);
+    one.end(End::Abort);
+    assert_eq!(committed_values(cluster, &topic, 5), ["a", "b"]);
+    assert_eq!(
+        again(&mut one, 2, &["lost"]),
+        Some(ResponseError::TransactionAbortable)
+    );
+    let _replacing = writer(cluster, &topic, "a");
+    for (sequence, values) in [(0, &["a", "b"][..]), (2, &["lost"])] {
+        assert!(again(&mut one, sequence, values).is_some(), "fenced as well");
+    }
+    assert_eq!(committed_values(cluster, &topic, 5), ["a", "b"]);
 }
