@@ -206,6 +206,8 @@ impl<'a> Life<'a> {
             .consumer
             .committed_offsets(assigned, ANSWER_TIMEOUT)
             .expect("the committed offsets");
+        // A transaction that holds a later offset may be open still: the client gives up asking after some 60 ms.
+        all_well(&committed)?;
         let mut positions = TopicPartitionList::new();
         for element in committed.elements() {
             let known = matches!(element.offset(), Offset::Offset(_));
@@ -222,12 +224,17 @@ impl<'a> Life<'a> {
             .consumer
             .seek_partitions(positions, ANSWER_TIMEOUT)
             .expect("an outcome for each partition");
-        let refused = sought.elements().into_iter().find_map(|element| {
-            let error = element.error().err()?;
-            Some(format!("partition {}: {error}", element.partition()))
-        });
-        refused.map_or(Ok(()), Err)
+        all_well(&sought)
     }
+}
+
+/// Says which partition of an answer has an error.
+fn all_well(answer: &TopicPartitionList) -> Result<(), String> {
+    let refused = answer.elements().into_iter().find_map(|element| {
+        let error = element.error().err()?;
+        Some(format!("partition {}: {error}", element.partition()))
+    });
+    refused.map_or(Ok(()), Err)
 }
 
 pub(super) fn producer(stage: &Stage<'_>, transactional_id: &str) -> Client {

@@ -1,5 +1,7 @@
 //! Offsets that are committed in a transaction.
 
+use std::time::Duration;
+
 use kafka_protocol::error::ResponseError;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
@@ -10,7 +12,6 @@ use super::super::member::{
 use super::super::raw::{Raw, error, eventually, text};
 use super::writer::{End, Writer};
 use crate::support::Cluster;
-use crate::support::process::PATIENCE;
 
 struct Place<'a> {
     cluster: &'a Cluster,
@@ -246,15 +247,19 @@ pub(super) fn client_waits(cluster: &Cluster) {
         .set("isolation.level", "read_committed")
         .create()
         .expect("a consumer");
-    let ask = |patience| {
+    // The client asks until its time is up, or gives up before and says of the partition that it is not decided.
+    let ask = || {
         let mut partitions = TopicPartitionList::new();
         partitions.add_partition(&topic, 0);
-        let found = client.committed_offsets(partitions, patience);
-        found.map(|found| found.elements()[0].offset())
+        let found = client.committed_offsets(partitions, Duration::from_millis(500))?;
+        let partition = &found.elements()[0];
+        partition.error().map(|()| partition.offset())
     };
-    let early = ask(std::time::Duration::from_millis(500));
+    let early = ask();
     assert!(early.is_err(), "it does not wait: {early:?}");
     place.writer.end(End::Commit);
-    assert_eq!(ask(PATIENCE), Ok(Offset::Offset(3)));
+    eventually("the offset is decided", || {
+        (ask() == Ok(Offset::Offset(3))).then_some(())
+    });
     assert_eq!(committed(&mut place.raw, &group, &topic, 0), 3);
 }
