@@ -41,6 +41,10 @@ pub(super) struct Announcement<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Cluster<'a> {
     /// The broker in this process.
+    #[cfg_attr(
+        not(feature = "dev-broker"),
+        allow(dead_code, reason = "its words are tested in every build")
+    )]
     InProcess {
         address: SocketAddr,
         /// Whether somebody chose the port.

@@ -1,6 +1,6 @@
 //! What a run is on: the in-process broker, or a real Kafka; and the ports that it takes.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
@@ -54,7 +54,7 @@ impl Cluster {
     #[cfg(feature = "dev-broker")]
     fn in_process(port: Option<u16>) -> anyhow::Result<Self> {
         let port = port.unwrap_or(0);
-        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let listen = SocketAddr::from(([127, 0, 0, 1], port));
         let broker = DevBroker::with_memory(listen, LOG_BYTES_MAX)
             .with_context(|| taken(listen, "the in-process broker", "--open-broker PORT"))
             .context(Exit::Outside)?;
@@ -97,9 +97,9 @@ impl Cluster {
     }
 
     /// Points the settings at the in-process broker: one node, reached without further ado.
+    #[cfg(feature = "dev-broker")]
     pub(super) fn settle(&self, settings: &mut Settings) {
         match self {
-            #[cfg(feature = "dev-broker")]
             Self::InProcess { broker, .. } => {
                 settings.kafka.brokers = broker.address().to_string();
                 if !settings.kafka.properties.is_empty() {
@@ -115,6 +115,9 @@ impl Cluster {
             Self::Real => {}
         }
     }
+
+    #[cfg(not(feature = "dev-broker"))]
+    pub(super) fn settle(&self, _settings: &mut Settings) {}
 
     /// Returns what the first screen says of it.
     pub(super) fn announced<'a>(&self, settings: &'a Settings) -> announce::Cluster<'a> {
