@@ -28,9 +28,6 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 /// How long one question to the broker may take before it counts as not answered.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long joining the group waits for a connection, before it is left to the client.
-const CONNECT_TIME: Duration = Duration::from_secs(1);
-
 /// Which protocol the group speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupProtocol {
@@ -268,10 +265,7 @@ impl Consumer {
         let attempt = "set up the consumer";
         let client = BaseConsumer::from_config_and_context(&client_config(connection, settings), context)
             .map_err(|source| Error::new(attempt, source))?;
-        // librdkafka looks for the group's coordinator when something wakes it: a client that subscribes before a broker
-        // that it has learned of is connected waits for the next timer, half a second. A partition's leader is one; no
-        // answer is no failure here.
-        let _ = client.fetch_watermarks(&settings.topic, 0, CONNECT_TIME);
+        kafka::await_connection(client.client(), &settings.topic);
         let consumer = Self {
             client,
             topic: settings.topic.clone(),

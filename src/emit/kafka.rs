@@ -30,9 +30,6 @@ const DELIVERY_PAUSE: Duration = Duration::from_micros(500);
 /// How long one call of the abort waits before delivery reports are served again.
 const ABORT_SLICE: Duration = Duration::from_millis(50);
 
-/// How long taking the transactional id over waits for a connection first.
-const CONNECT_TIME: Duration = Duration::from_secs(1);
-
 /// The largest that librdkafka can be told: what fits is the topics' affair.
 ///
 /// A dead letter is as large as the record that it was, and that is up to another topic and another process's settings.
@@ -206,10 +203,7 @@ impl Emitter {
     /// `Ok(false)` when no coordinator answered within `wait`: call again. Errors end the process.
     pub fn init(&self, wait: Duration) -> Result<bool, Error> {
         let step = "take over the transactional id";
-        // librdkafka looks for the coordinator at once, and if no broker that it has learned of is connected, again half a
-        // second later. A partition's leader is one; no answer is no failure here, what follows says so.
-        let (topic, connecting) = (&self.settings.topics.refresh, wait.min(CONNECT_TIME));
-        let _ = self.client.client().fetch_watermarks(topic, 0, connecting);
+        kafka::await_connection(self.client.client(), &self.settings.topics.refresh);
         match self.client.init_transactions(wait) {
             Ok(()) => Ok(true),
             Err(source) => match kafka::classify(&source) {

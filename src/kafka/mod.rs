@@ -1,5 +1,6 @@
 //! What every Kafka client of ours shares: connection settings, error classes, client logs, topic facts.
 
+mod connect;
 mod context;
 mod errors;
 pub(crate) mod properties;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;
 
+pub(crate) use connect::await_connection;
 pub use context::{ClientFacts, log_line};
 pub use errors::{Class, Undelivered, classify, classify_delivery};
 
