@@ -134,7 +134,7 @@ impl Announcement<'_> {
                 opened: true,
             } => format!(
                 "\nRead the refreshes from another terminal, with kcat or decoded:\n\n\
-                 kcat -b {address} -t {} -o beginning -f '%k %h\\n'\n\
+                 kcat -C -b {address} -t {} -o beginning -f '%k %h\\n'\n\
                  {} tail refresh --brokers {address}{} --from beginning\n",
                 quoted(&self.topics.refresh),
                 quoted(self.program),
@@ -235,7 +235,7 @@ The broker is for development: all it holds is in memory, and gone at exit.
 
 Read the refreshes from another terminal, with kcat or decoded:
 
-kcat -b 127.0.0.1:9092 -t front.refresh -o beginning -f '%k %h\n'
+kcat -C -b 127.0.0.1:9092 -t front.refresh -o beginning -f '%k %h\n'
 target/release/frontstream tail refresh --brokers 127.0.0.1:9092 --from beginning
 ";
         let text = announcement(cluster, &topics, &secret).text();

@@ -49,7 +49,7 @@ fn every_line_of_the_first_screen_works() {
     let tail = shell(&format!("{} --no-follow", line_with(&screen, "tail refresh")));
     assert!(text(&tail).contains("cnv_yours of cmp_yours"), "{tail:?}");
     assert!(screen.contains(&format!(
-        "\nkcat -b 127.0.0.1:{port} -t front.refresh -o beginning"
+        "\nkcat -C -b 127.0.0.1:{port} -t front.refresh -o beginning"
     )));
     let admin = place(&screen, "admin");
     let admin = admin.trim_start_matches("http://").trim_end_matches('/');
