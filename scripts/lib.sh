@@ -133,10 +133,18 @@ our_pid() {
   printf '%s' "$pid"
 }
 
+# Is process $1 on its way out? It has given its memory back, and with it its arguments, which ps then shows as [name]; its
+# files and ports it may still hold.
+is_exiting() {
+  local line
+  line=$(ps -ww -o state=,args= -p "$1" 2>/dev/null) || return 1
+  [[ $line != Z* && $line == ?*" ["*"]" ]]
+}
+
 # Waits until process $1 with marker $2 is gone, at most $3 seconds.
 wait_gone() {
   local deadline=$((SECONDS + $3))
-  while is_ours "$1" "$2"; do
+  while is_ours "$1" "$2" || is_exiting "$1"; do
     ((SECONDS < deadline)) || return 1
     sleep 0.1
   done

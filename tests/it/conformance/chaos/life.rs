@@ -205,7 +205,7 @@ impl<'a> Life<'a> {
         let committed = self
             .consumer
             .committed_offsets(assigned, ANSWER_TIMEOUT)
-            .expect("the committed offsets");
+            .map_err(|error| format!("the committed offsets: {error}"))?;
         // A transaction that holds a later offset may be open still: the client gives up asking after some 60 ms.
         all_well(&committed)?;
         let mut positions = TopicPartitionList::new();
