@@ -6,6 +6,7 @@ mod support;
 mod admin;
 mod audit;
 mod broker;
+mod campaign;
 mod cli;
 mod config;
 mod conformance;
