@@ -47,7 +47,11 @@ pub(crate) struct Raw {
 impl Raw {
     /// Connects to the first node.
     pub(crate) fn connect(cluster: &Cluster) -> Self {
-        let address = cluster.bootstrap.split(',').next().expect("split gives one");
+        Self::connect_to(cluster.bootstrap.split(',').next().expect("split gives one"))
+    }
+
+    /// Connects to this address.
+    pub(crate) fn connect_to(address: &str) -> Self {
         let stream =
             TcpStream::connect(address).unwrap_or_else(|error| panic!("connect to {address}: {error}"));
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");

@@ -60,15 +60,20 @@ pub(crate) fn kafka() -> &'static Cluster {
 ///
 /// As [`kafka`].
 pub(crate) fn real_kafka() -> Option<&'static Cluster> {
+    wants_real_kafka().then(shared_real)
+}
+
+/// Says whether this run may start a real Kafka, and to whoever runs it when not: for tests with a cluster of their own.
+pub(crate) fn wants_real_kafka() -> bool {
     if real_is_wanted() {
-        return Some(shared_real());
+        return true;
     }
     let thread = std::thread::current();
     say(&format!(
         "skipped: {} needs a real Kafka, set FRONTSTREAM_TEST_KAFKA=1",
         thread.name().unwrap_or("a test")
     ));
-    None
+    false
 }
 
 /// Returns the in-process broker that all tests of this run share.
@@ -139,6 +144,8 @@ enum Backing {
 struct Started {
     name: String,
     data: PathBuf,
+    /// Of node 1, 2, …: where a proxy leads clients to; empty unless it has one.
+    behind_proxy: Vec<SocketAddr>,
     guard: Option<Child>,
 }
 
@@ -152,6 +159,25 @@ pub(crate) struct Topics {
 impl Cluster {
     /// Starts a cluster of a test's own, of one node or three. Tests that stop brokers use this.
     pub(crate) fn start(name: &str, nodes: u32) -> Result<Self, String> {
+        Self::start_with(name, &["--nodes", &nodes.to_string()])
+    }
+
+    /// Starts a cluster of a test's own whose nodes, one or three, send clients that come through a proxy back to it: to
+    /// these ports, one for each node. `properties` are settings of the brokers, `key=value`.
+    ///
+    /// Tools and judges reach it as any other, past the proxy.
+    pub(crate) fn start_proxied(name: &str, ports: &[u16], properties: &[&str]) -> Result<Self, String> {
+        let nodes = ports.len().to_string();
+        let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+        let ports = ports.join(",");
+        let mut options = vec!["--nodes", &nodes, "--proxied", &ports];
+        for property in properties {
+            options.extend(["--property", *property]);
+        }
+        Self::start_with(name, &options)
+    }
+
+    fn start_with(name: &str, options: &[&str]) -> Result<Self, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "{name}-{}-{}",
@@ -165,15 +191,23 @@ impl Cluster {
                 guard: Some(spawn_guard(&name, &data)),
                 name,
                 data,
+                behind_proxy: Vec::new(),
             }),
         };
-        let answer = cluster.script("start", &["--nodes", &nodes.to_string(), "--port", "0", "--json"])?;
+        let mut options = options.to_vec();
+        options.extend(["--port", "0", "--json"]);
+        let answer = cluster.script("start", &options)?;
         let answer: serde_json::Value =
             serde_json::from_str(&answer).map_err(|error| format!("not JSON ({error}): {answer}"))?;
         cluster.bootstrap = answer["bootstrap_servers"]
             .as_str()
             .ok_or_else(|| format!("no bootstrap_servers in {answer}"))?
             .to_owned();
+        if let Backing::Scripts(started) = &mut cluster.backing {
+            let nodes = answer["nodes"].as_array().into_iter().flatten();
+            let ports = nodes.filter_map(|node| u16::try_from(node["proxied_port"].as_u64()?).ok());
+            started.behind_proxy = ports.map(|port| (Ipv4Addr::LOCALHOST, port).into()).collect();
+        }
         Ok(cluster)
     }
 
@@ -213,6 +247,10 @@ impl Cluster {
 
     /// Runs `scripts/kafka <verb>` on this cluster (`stop --node 2`, `start --node 2`, `status`) and returns its output.
     pub(crate) fn script(&self, verb: &str, options: &[&str]) -> Result<String, String> {
+        output_of(self.script_command(verb, options)?)
+    }
+
+    fn script_command(&self, verb: &str, options: &[&str]) -> Result<Command, String> {
         let Backing::Scripts(started) = &self.backing else {
             return Err("this cluster was not started by scripts/kafka".to_owned());
         };
@@ -221,7 +259,55 @@ impl Cluster {
             .args([verb, "--name", &started.name, "--data"])
             .arg(&started.data)
             .args(options);
-        output_of(command)
+        Ok(command)
+    }
+
+    /// Returns where the proxy of [`Cluster::start_proxied`] must lead clients to: node 1, 2, …
+    pub(crate) fn behind_proxy(&self) -> &[SocketAddr] {
+        match &self.backing {
+            Backing::Scripts(started) => &started.behind_proxy,
+            Backing::InProcess { .. } | Backing::Elsewhere => &[],
+        }
+    }
+
+    /// Kills a node as a power cut would; the first one is 1. Returns when it is gone.
+    pub(crate) fn kill_node(&self, node: u32) {
+        self.on_node("stop", node, &["--kill"]);
+    }
+
+    /// Stops a node cleanly. Returns when it is gone.
+    pub(crate) fn stop_node(&self, node: u32) {
+        self.on_node("stop", node, &[]);
+    }
+
+    /// Starts a node where it was, and does not wait until it answers: [`Cluster::await_node`] does.
+    pub(crate) fn start_node(&self, node: u32) {
+        self.on_node("start", node, &["--wait", "0"]);
+    }
+
+    /// Waits until a node answers.
+    pub(crate) fn await_node(&self, node: u32) {
+        super::process::wait_until("the node answers", || {
+            self.script("status", &["--node", &node.to_string()]).is_ok()
+        });
+    }
+
+    /// Returns the process of a node; `None` while it is stopped.
+    pub(crate) fn node_pid(&self, node: u32) -> Option<u32> {
+        // Its exit status says whether the node answers, which is not the question: a frozen one has a process too.
+        let command = self.script_command("status", &["--json", "--node", &node.to_string()]);
+        let output = command.and_then(|mut command| command.output().map_err(|error| error.to_string()));
+        let output = output.unwrap_or_else(|why| panic!("{why}"));
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let pid = answer["nodes"][0]["pid"].as_u64()?;
+        Some(u32::try_from(pid).expect("a pid"))
+    }
+
+    fn on_node(&self, verb: &str, node: u32, options: &[&str]) {
+        let node = node.to_string();
+        let mut all = vec!["--node", &node];
+        all.extend(options);
+        self.script(verb, &all).unwrap_or_else(|why| panic!("{why}"));
     }
 
     /// Runs one of Kafka's own tools on this cluster, such as `kafka-consumer-groups`, and returns its output.

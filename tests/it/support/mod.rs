@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use frontstream::config::{self, Environment, Purpose, Settings, Sources};
 
-pub(crate) use kafka::{Cluster, Topics, in_process, kafka, real_kafka, say};
+pub(crate) use kafka::{Cluster, Topics, in_process, kafka, real_kafka, say, wants_real_kafka};
 pub(crate) use planted::{Planted, checkpoint, refresh};
 pub(crate) use reset::{To, reset};
 

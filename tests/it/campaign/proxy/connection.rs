@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::frames::{self, Piece, Scanner};
-use super::rules::{Active, Direction, Ending, Fault, Scope};
+use super::rules::{Active, Direction, Ending, Hold, Scope};
 
 /// Read at once: a fetch answer of a megabyte passes in some dozen pieces.
 const CHUNK_BYTES: usize = 32 * 1024;
@@ -175,7 +175,7 @@ impl<'a> Line<'a> {
         }
         // The end of the stream is subject to the same as what stands before it.
         self.wait_open(None).await;
-        self.ready.extend(self.scanner.rest());
+        self.ready.extend_from_slice(&self.scanner.rest());
         self.deliver().await?;
         if let Some(loss) = self.scope.loss(self.direction) {
             self.scope.hit(&loss);
@@ -196,9 +196,9 @@ impl<'a> Line<'a> {
                         Direction::Requests => self.before_request(&head).await?,
                         Direction::Answers => self.before_answer(&head).await?,
                     }
-                    self.ready.extend(head);
+                    self.ready.extend_from_slice(&head);
                 }
-                Piece::Body(body) => self.ready.extend(body),
+                Piece::Body(body) => self.ready.extend_from_slice(&body),
             }
         }
         self.deliver().await
@@ -207,24 +207,25 @@ impl<'a> Line<'a> {
     /// Does what rules want done before the broker sees this request.
     async fn before_request(&mut self, head: &[u8]) -> Result<(), End> {
         let (key, correlation) = frames::request(head);
-        let rules = self.scope.of_request(key);
-        if rules.is_empty() || self.has_hole || self.scope.loss(self.direction).is_some() {
+        if self.has_hole || self.scope.loss(self.direction).is_some() {
             return Ok(());
         }
-        self.deliver().await?;
-        let began = Instant::now();
-        for (fault, rule) in rules {
-            match fault {
-                Fault::LoseAnswerOf { .. } => self.owed.lock().unwrap().push((correlation, rule)),
-                Fault::HoldRequest { how_long, .. } => self.hold(&rule, began + how_long).await,
-                Fault::OnRequest { .. } => self.scope.catch(&rule).await,
-                Fault::Cut(_)
-                | Fault::Stall
-                | Fault::Delay { .. }
-                | Fault::LoseRequests
-                | Fault::LoseAnswers => unreachable!("{fault:?} is not about one request"),
+        let holds = self.scope.holds_of(key);
+        if !holds.is_empty() {
+            self.deliver().await?;
+            let began = Instant::now();
+            for (hold, rule) in holds {
+                match hold {
+                    Hold::For(how_long) => self.hold(&rule, began + how_long).await,
+                    Hold::UntilSeen => self.scope.catch(&rule).await,
+                }
             }
+            // Much may have begun meanwhile.
+            self.wait_open(None).await;
         }
+        let losses = self.scope.losses_of_answer_to(key);
+        let mut owed = self.owed.lock().unwrap();
+        owed.extend(losses.into_iter().map(|rule| (correlation, rule)));
         Ok(())
     }
 
@@ -244,7 +245,7 @@ impl<'a> Line<'a> {
             owed.extract_if(.., |(id, _)| *id == correlation).collect()
         };
         for (_, rule) in due {
-            if self.scope.holds(&rule) && rule.takes_answer() {
+            if self.scope.is_held_to(&rule) && rule.takes_answer() {
                 self.scope.hit(&rule);
                 self.deliver().await?;
                 return Err(End::Broken);

@@ -153,8 +153,9 @@ impl Applied {
 
     /// Ends the fault, and returns what it has hit.
     pub(crate) fn lift(self) -> Hits {
-        self.shared.rules.remove(&self.active);
-        self.active.hits()
+        let active = self.active.clone();
+        drop(self);
+        active.hits()
     }
 }
 

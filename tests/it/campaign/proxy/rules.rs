@@ -106,7 +106,7 @@ impl Rule {
     }
 }
 
-/// What a rule has hit so far: proof that the fault happened.
+/// What a rule has hit so far: proof that the fault happened. What another one holds, or delays longer, it has not hit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Hits {
     /// Different connections.
@@ -147,6 +147,13 @@ impl Active {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
             .is_ok()
     }
+}
+
+/// Until when a request is held.
+pub(super) enum Hold {
+    For(Duration),
+    /// And let go by the test.
+    UntilSeen,
 }
 
 /// Which way bytes go.
@@ -239,11 +246,12 @@ impl Scope {
 
     /// Waits until no rule stalls this connection.
     pub(super) async fn no_stall(&mut self) {
-        let mut is_counted = false;
+        let mut counted = None;
         while let Some(((), stall)) = self.find(|fault| matches!(fault, Fault::Stall).then_some(())) {
-            if !std::mem::replace(&mut is_counted, true) {
+            if !counted.is_some_and(|counted| Arc::ptr_eq(&counted, &stall)) {
                 self.hit(&stall);
             }
+            counted = Some(stall);
             self.changed().await;
         }
     }
@@ -272,23 +280,36 @@ impl Scope {
         loss.map(|((), loss)| loss)
     }
 
-    /// Waits until no rule swallows what goes this way.
+    /// Waits until no rule swallows what goes this way, and the end of the connection may be seen.
     pub(super) async fn no_loss(&mut self, direction: Direction) {
         while self.loss(direction).is_some() {
             self.changed().await;
         }
+        self.no_stall().await;
     }
 
-    /// Returns the faults that are about requests with this key.
-    pub(super) fn of_request(&mut self, key: i16) -> Vec<(Fault, Arc<Active>)> {
+    /// Returns what holds requests with this key.
+    pub(super) fn holds_of(&mut self, key: i16) -> Vec<(Hold, Arc<Active>)> {
         self.matching(|fault| match fault {
-            Fault::LoseAnswerOf { api, .. } | Fault::HoldRequest { api, .. } | Fault::OnRequest { api } => {
-                (api as i16 == key).then_some(fault)
-            }
-            Fault::Cut(_) | Fault::Stall | Fault::Delay { .. } | Fault::LoseRequests | Fault::LoseAnswers => {
-                None
-            }
+            Fault::HoldRequest { api, how_long } if api as i16 == key => Some(Hold::For(how_long)),
+            Fault::OnRequest { api } if api as i16 == key => Some(Hold::UntilSeen),
+            Fault::Cut(_)
+            | Fault::Stall
+            | Fault::Delay { .. }
+            | Fault::LoseRequests
+            | Fault::LoseAnswers
+            | Fault::LoseAnswerOf { .. }
+            | Fault::HoldRequest { .. }
+            | Fault::OnRequest { .. } => None,
         })
+    }
+
+    /// Returns the rules that lose answers to requests with this key.
+    pub(super) fn losses_of_answer_to(&mut self, key: i16) -> Vec<Arc<Active>> {
+        let losses = self.matching(|fault| {
+            matches!(fault, Fault::LoseAnswerOf { api, .. } if api as i16 == key).then_some(())
+        });
+        losses.into_iter().map(|((), rule)| rule).collect()
     }
 
     /// Gives a request to the test, and waits until it may go on.
@@ -313,14 +334,15 @@ impl Scope {
         }
     }
 
-    pub(super) fn holds(&mut self, rule: &Arc<Active>) -> bool {
+    /// Says whether this rule still holds.
+    pub(super) fn is_held_to(&mut self, rule: &Arc<Active>) -> bool {
         let rules = self.rules.borrow_and_update();
         rules.iter().any(|one| Arc::ptr_eq(one, rule))
     }
 
     /// Waits until this rule is lifted.
     pub(super) async fn lifted(&mut self, rule: &Arc<Active>) {
-        while self.holds(rule) {
+        while self.is_held_to(rule) {
             self.changed().await;
         }
     }

@@ -1,3 +1,5 @@
-//! The proxy between a client and a broker that are made up, with the in-process broker, and with a real cluster.
+//! The proxy between a client and a server that are made up, before the in-process broker, and before a real cluster.
 
+mod in_process;
 mod made_up;
+mod real;
