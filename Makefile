@@ -1,6 +1,6 @@
 # Entry points. Each calls cargo or a script in scripts/, which explains itself with --help. ARGS is handed on.
 .DEFAULT_GOAL := help
-.PHONY: help setup dev dev-kafka test bench lint fmt kafka-start kafka-stop clean
+.PHONY: help setup dev dev-kafka test campaign bench lint fmt kafka-start kafka-stop clean
 ARGS ?=
 
 help: ## list the targets
@@ -19,6 +19,10 @@ dev-kafka: ## the same on a real Kafka, which is started if need be, e.g. make d
 test: ## everything that must hold before a change lands, on a real Kafka
 	@scripts/setup --examples
 	@scripts/test $(ARGS)
+
+campaign: ## faults from a seed against a real cluster of three, e.g. make campaign ARGS="--seed 7 --faults 300"
+	@scripts/setup
+	@scripts/campaign $(ARGS)
 
 bench: ## benchmarks, the whole path against a real Kafka included
 	@scripts/setup

@@ -41,6 +41,9 @@ impl Settings {
     /// Returns the configuration every client starts from.
     pub fn client_config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
+        // A partition that is added is to be read, and a leader that moved to be found, within seconds: the client looks
+        // every five minutes by itself, and what a new partition gets would wait as long for its first reader.
+        config.set("topic.metadata.refresh.interval.ms", "10000");
         for (key, value) in &self.properties {
             config.set(key, value);
         }

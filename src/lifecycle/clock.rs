@@ -53,7 +53,33 @@ fn system_now() -> Timestamp {
         Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
         Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |millis| -millis),
     };
+    #[cfg(debug_assertions)]
+    let millis = millis.saturating_add(step_of_a_test());
     Timestamp::from_millis(millis)
+}
+
+/// Returns by how many milliseconds a test wants the wall clock of this process stepped: what the file that the
+/// variable `TEST_CLOCK_STEP` names holds at this moment, 0 without one. A release build has no such thing.
+///
+/// # Panics
+///
+/// The file cannot be read or holds no number: the test would go on with a clock that it does not know.
+#[cfg(debug_assertions)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no setting of the product, and the file is a few bytes"
+)]
+fn step_of_a_test() -> i64 {
+    use std::path::PathBuf;
+    use std::sync::OnceLock;
+    static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let Some(file) = FILE.get_or_init(|| std::env::var_os("TEST_CLOCK_STEP").map(PathBuf::from)) else {
+        return 0;
+    };
+    let text = std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    text.trim()
+        .parse()
+        .unwrap_or_else(|error| panic!("{}: {error}: {text:?}", file.display()))
 }
 
 /// A reading of the monotonic clock, for measuring durations; never stepped.

@@ -310,6 +310,34 @@ impl Cluster {
         self.script(verb, &all).unwrap_or_else(|why| panic!("{why}"));
     }
 
+    /// Kills all nodes and copies their data and logs to `to`, for whoever looks into what went wrong.
+    pub(crate) fn keep(&self, to: &Path) {
+        let Backing::Scripts(started) = &self.backing else {
+            return;
+        };
+        if let Err(why) = self.script("stop", &["--kill"]) {
+            say(&format!("the cluster does not stop: {why}"));
+        }
+        let copied = Command::new("cp")
+            .args(["-a", "--sparse=always"])
+            .arg(&started.data)
+            .arg(to)
+            .status();
+        if !copied.is_ok_and(|status| status.success()) {
+            say("the cluster's data could not be kept");
+        }
+    }
+
+    /// Says whether every partition has all its copies in sync.
+    pub(crate) fn is_in_sync(&self) -> bool {
+        let client: BaseConsumer = self.client_config().create().expect("a consumer");
+        let Ok(metadata) = client.fetch_metadata(None, ANSWER_TIMEOUT) else {
+            return false;
+        };
+        let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        partitions.all(|one| one.isr().len() == one.replicas().len())
+    }
+
     /// Runs one of Kafka's own tools on this cluster, such as `kafka-consumer-groups`, and returns its output.
     ///
     /// # Panics

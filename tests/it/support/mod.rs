@@ -4,6 +4,7 @@ pub(crate) mod curl;
 mod kafka;
 mod planted;
 pub(crate) mod process;
+mod random;
 pub(crate) mod registry;
 mod reset;
 
@@ -13,6 +14,7 @@ use frontstream::config::{self, Environment, Purpose, Settings, Sources};
 
 pub(crate) use kafka::{Cluster, Topics, in_process, kafka, real_kafka, say, wants_real_kafka};
 pub(crate) use planted::{Planted, checkpoint, refresh};
+pub(crate) use random::Random;
 pub(crate) use reset::{To, reset};
 
 /// Returns the product's own binary with these arguments and nothing of the tests' environment.

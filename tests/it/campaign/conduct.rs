@@ -1,0 +1,343 @@
+//! One campaign from beginning to end.
+
+use std::any::Any;
+use std::fs;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use frontstream::lifecycle::{Clock, Instant};
+use frontstream::model::Timestamp;
+
+use super::faults::{Struck, strike};
+use super::load::{self, Ledger};
+use super::options::Options;
+use super::plan::{Claim, Planned, plan};
+use super::report;
+use super::stage::{Stage, holds_within, last};
+use super::verdict::{Evidence, Verdict, judge, open};
+use crate::support::process::run as run_tool;
+use crate::support::say;
+
+/// How many faults go on at once, at most.
+const OVERLAPPING: usize = 4;
+
+/// After how many faults everything is left in peace for a while.
+const CALM_EVERY: usize = 25;
+
+/// How long after a fault's end its consequences may last: a session that must end (6 s) and a rebalance, or a transaction
+/// that must time out (5 s) and the broker's look for such (1 s), one after the other.
+pub(crate) const RECOVERY: Duration = Duration::from_secs(15);
+
+/// How long a calm goes on after that, in which every window must keep its cap.
+const CALM: Duration = Duration::from_secs(5);
+
+/// How much longer than its cap a window may live undisturbed: the commit interval, a transaction, the way to the reader, all
+/// on a machine that three brokers, five processes and the load share.
+const LATE_AFTER: Duration = Duration::from_millis(2_500);
+
+/// After the last fault everything must be counted within this time.
+const CATCH_UP: Duration = Duration::from_secs(120);
+
+/// A fault that was struck.
+#[derive(Clone, Debug)]
+pub(crate) struct Story {
+    pub(crate) planned: Planned,
+    pub(crate) struck: Struck,
+    pub(crate) from: Timestamp,
+    pub(crate) until: Timestamp,
+}
+
+/// Everything that a campaign came to.
+pub(crate) struct Outcome {
+    pub(crate) options: Options,
+    pub(crate) stories: Vec<Story>,
+    pub(crate) ledger: Ledger,
+    pub(crate) verdict: Verdict,
+    pub(crate) took: Duration,
+    /// Everything that is wrong, in words; empty: nothing is.
+    pub(crate) findings: Vec<String>,
+}
+
+/// Runs a campaign.
+///
+/// # Panics
+///
+/// It found something: the message has the words that repeat it, and the folder with logs and data.
+pub(crate) fn run(options: &Options) {
+    let words = options.words();
+    say(&format!("campaign: {words}"));
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!(
+        "campaign-{}-{}",
+        options.seed,
+        std::process::id()
+    ));
+    fs::create_dir_all(&dir).expect("the target folder takes a folder");
+    let kept = Kept {
+        words: &words,
+        dir: &dir,
+    };
+    let stage = Stage::set(options.clone(), &dir);
+    let outcome = conduct(&stage);
+    report::tell(&stage, &outcome);
+    if !outcome.findings.is_empty() {
+        report::keep(&stage);
+    }
+    assert!(outcome.findings.is_empty(), "{}", outcome.findings.join("\n"));
+    drop(stage);
+    std::mem::forget(kept);
+    fs::remove_dir_all(&dir).expect("our own folder can be removed");
+}
+
+/// Says, when a campaign fails in whatever way, how to repeat it and where everything is.
+struct Kept<'k> {
+    words: &'k str,
+    dir: &'k std::path::Path,
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        say(&format!(
+            "the campaign failed; to repeat it: FRONTSTREAM_CAMPAIGN='{}'; logs: {}",
+            self.words,
+            self.dir.display()
+        ));
+    }
+}
+
+/// What the threads of a campaign tell each other.
+#[derive(Default)]
+struct Signals {
+    load_is_over: AtomicBool,
+    all_is_over: AtomicBool,
+    claimed: Mutex<Claimed>,
+    freed: Condvar,
+}
+
+#[derive(Default)]
+struct Claimed {
+    claims: Vec<Claim>,
+    under_way: usize,
+    stories: Vec<Story>,
+}
+
+impl Signals {
+    fn lock(&self) -> MutexGuard<'_, Claimed> {
+        self.claimed
+            .lock()
+            .expect("a fault that panics ends the campaign")
+    }
+}
+
+/// Ends the campaign's threads also when the thread that conducts it panics.
+struct Ends<'s>(&'s Signals);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.load_is_over.store(true, Ordering::Relaxed);
+        self.0.all_is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+fn conduct(stage: &Stage) -> Outcome {
+    let began = Instant::now();
+    let signals = Signals::default();
+    std::thread::scope(|scope| {
+        let ends = Ends(&signals);
+        let is_over = || signals.all_is_over.load(Ordering::Relaxed);
+        scope.spawn(move || {
+            stage
+                .record
+                .read_events(&stage.cluster, &stage.names.events, is_over)
+        });
+        scope.spawn(move || {
+            stage
+                .record
+                .read_refreshes(&stage.cluster, &stage.names.refresh, is_over)
+        });
+        for slot in stage.fleet.all() {
+            slot.start();
+        }
+        let keeper = scope.spawn(move || stage.fleet.keep(is_over));
+        assert!(
+            holds_within(CATCH_UP, || stage.fleet.all().all(|slot| slot.is_ready())),
+            "the fleet does not get ready"
+        );
+        let load = scope.spawn(|| {
+            let is_over = || signals.load_is_over.load(Ordering::Relaxed);
+            load::run(stage.options.seed, stage.options.rate, &stage.receivers, is_over)
+        });
+        inject(stage, &signals, scope);
+        signals.load_is_over.store(true, Ordering::Relaxed);
+        let ledger = load.join().expect("the load ran");
+        let stories = std::mem::take(&mut signals.lock().stories);
+        let mut findings: Vec<_> = stories
+            .iter()
+            .filter_map(|story| match &story.struck {
+                Struck::Broken(why) => Some(format!("fault {} broke: {why}", story.planned.number)),
+                Struck::Hit(_) | Struck::Missed(_) => None,
+            })
+            .collect();
+        if !holds_within(CATCH_UP, || evidence(stage, &ledger, &stories, open) == 0) {
+            findings.push(format!(
+                "not everything is counted {CATCH_UP:?} after the last fault"
+            ));
+        }
+        finish(stage, &mut findings);
+        // Whatever is still on its way, a second commit of something above all, is seen.
+        last(Duration::from_secs(2));
+        drop(ends);
+        keeper.join().expect("the keeper ran");
+        let verdict = evidence(stage, &ledger, &stories, judge);
+        findings.splice(0..0, verdict.findings());
+        Outcome {
+            options: stage.options.clone(),
+            stories,
+            ledger,
+            verdict,
+            took: began.elapsed(),
+            findings,
+        }
+    })
+}
+
+/// Lets the faults happen as planned, several at once where they do not get in each other's way.
+fn inject<'scope>(
+    stage: &'scope Stage,
+    signals: &'scope Signals,
+    scope: &'scope std::thread::Scope<'scope, '_>,
+) {
+    let began = Instant::now();
+    let planned = plan(&stage.options);
+    let overlapping = if stage.options.alone { 1 } else { OVERLAPPING };
+    for planned in planned {
+        let is_broken = |story: &Story| matches!(story.struck, Struck::Broken(_));
+        if stage
+            .options
+            .lasting
+            .is_some_and(|lasting| began.elapsed() >= lasting)
+            || signals.lock().stories.iter().any(is_broken)
+        {
+            break;
+        }
+        last(planned.pause);
+        if planned.number > 1 && (stage.options.alone || (planned.number - 1) % CALM_EVERY == 0) {
+            calm(signals);
+        }
+        let mut claimed = signals.lock();
+        let is_free = |claimed: &mut Claimed| {
+            claimed.under_way >= overlapping
+                || planned.claims.iter().any(|claim| claimed.claims.contains(claim))
+        };
+        claimed = signals
+            .freed
+            .wait_while(claimed, is_free)
+            .expect("a fault that panics ends the campaign");
+        claimed.claims.extend(&planned.claims);
+        claimed.under_way += 1;
+        drop(claimed);
+        scope.spawn(move || strike_one(stage, signals, planned));
+    }
+    calm(signals);
+}
+
+/// Waits until no fault is under way and its consequences are over, and then for a while more.
+fn calm(signals: &Signals) {
+    let claimed = signals.lock();
+    let claimed = signals.freed.wait_while(claimed, |claimed| claimed.under_way > 0);
+    drop(claimed.expect("a fault that panics ends the campaign"));
+    last(RECOVERY + CALM);
+}
+
+fn strike_one(stage: &Stage, signals: &Signals, planned: Planned) {
+    let from = Clock::system().now();
+    let struck = std::panic::catch_unwind(AssertUnwindSafe(|| strike(stage, &planned)));
+    let struck = struck.unwrap_or_else(|cause| Struck::Broken(words_of(cause.as_ref())));
+    let until = Clock::system().now();
+    say(&format!(
+        "  {:4} {:<30} {:6.1} s  {}",
+        planned.number,
+        planned.kind.name(),
+        until.saturating_since(from).as_secs_f64(),
+        match &struck {
+            Struck::Hit(what) => what.clone(),
+            Struck::Missed(why) => format!("missed: {why}"),
+            Struck::Broken(why) => format!("broken: {why}"),
+        }
+    ));
+    let mut claimed = signals.lock();
+    for claim in &planned.claims {
+        let at = claimed
+            .claims
+            .iter()
+            .position(|other| other == claim)
+            .expect("it was claimed");
+        claimed.claims.swap_remove(at);
+    }
+    claimed.under_way -= 1;
+    claimed.stories.push(Story {
+        planned,
+        struck,
+        from,
+        until,
+    });
+    drop(claimed);
+    signals.freed.notify_all();
+}
+
+/// What a panic said.
+fn words_of(cause: &(dyn Any + Send)) -> String {
+    let text = cause.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| cause.downcast_ref::<&str>().copied())
+        .unwrap_or("no words")
+        .to_owned()
+}
+
+/// Stops the fleet cleanly and lets the product audit itself.
+fn finish(stage: &Stage, findings: &mut Vec<String>) {
+    for slot in stage.fleet.all() {
+        match slot.stop() {
+            Some(status) if status.success() => {}
+            Some(status) => findings.push(format!("{} did not stop cleanly: {status}", slot.name)),
+            None => findings.push(format!("{} was not running at the end", slot.name)),
+        }
+    }
+    let audit = run_tool(&["audit", "--timeout", "120s"], &stage.tool_env);
+    let said = String::from_utf8_lossy(&audit.stdout).into_owned() + &String::from_utf8_lossy(&audit.stderr);
+    fs::write(stage.dir.join("audit.txt"), &said).expect("the campaign's folder takes a file");
+    if audit.status.code() != Some(0) {
+        findings.push(format!("the audit is not exact:\n{said}"));
+    }
+}
+
+/// Asks the judge something about what is known so far.
+fn evidence<T>(stage: &Stage, ledger: &Ledger, stories: &[Story], ask: impl Fn(&Evidence<'_>) -> T) -> T {
+    let disturbed: Vec<_> = stories
+        .iter()
+        .map(|story| (story.from, story.until.plus(RECOVERY)))
+        .collect();
+    let events = stage
+        .record
+        .events
+        .lock()
+        .expect("no one panics while holding the record");
+    let refreshes = stage
+        .record
+        .refreshes
+        .lock()
+        .expect("no one panics while holding the record");
+    let deleted_before = stage
+        .deleted_before
+        .lock()
+        .expect("no one panics while holding it");
+    ask(&Evidence {
+        ledger,
+        events: &events,
+        refreshes: &refreshes,
+        deleted_before: &deleted_before,
+        disturbed: &disturbed,
+        late_after: LATE_AFTER,
+    })
+}

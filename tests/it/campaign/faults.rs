@@ -1,0 +1,401 @@
+//! What each fault does, and how it is put right again.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use frontstream::lifecycle::Instant;
+use kafka_protocol::messages::ApiKey;
+use rdkafka::admin::NewPartitions;
+use rdkafka::{Offset, TopicPartitionList};
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+
+use super::fleet::Slot;
+use super::plan::{Kind, PROCESSORS, Planned, target_of};
+use super::proxy::{Applied, Ending, Fault, Rule};
+use super::stage::{SESSION, Stage, TRANSACTION, holds_within, last, wait_until};
+use crate::support::{Random, block_on};
+
+/// How long a fault waits for what it means to hit: traffic comes all the time.
+const TARGET_PATIENCE: Duration = Duration::from_secs(20);
+
+/// The topics' partitions are not grown beyond this.
+const PARTITIONS_MAX: i32 = 16;
+
+/// What became of a fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Struck {
+    /// It took place; in words, what it hit.
+    Hit(String),
+    /// There was nothing to hit: does not count as a fault.
+    Missed(String),
+    /// It could not be done or put right: the campaign itself is at fault, or something that never comes back.
+    Broken(String),
+}
+
+/// Lets a fault happen, and returns when it is over. Blocks.
+pub(crate) fn strike(stage: &Stage, planned: &Planned) -> Struck {
+    let target = target_of(planned.kind, planned.target);
+    let processor = &stage.fleet.processors[target % PROCESSORS];
+    match planned.kind {
+        Kind::ProcessorKilled => killed(processor, planned),
+        Kind::ReceiverKilled => killed(&stage.fleet.receivers[target], planned),
+        Kind::ProcessorFrozen => frozen(processor, SESSION + Duration::from_secs(2)),
+        Kind::ReceiverFrozen => frozen(&stage.fleet.receivers[target], planned.lasting),
+        Kind::BrokerKilled => broker_killed(stage, some_node(stage, planned), planned),
+        Kind::GroupCoordinatorKilled => {
+            coordinator_killed(stage, "__consumer_offsets", &stage.group, planned)
+        }
+        Kind::TransactionCoordinatorKilled => {
+            // Of random ids the hash is as random.
+            let id = stage.transactional_id(processor);
+            let id = id.unwrap_or_else(|| planned.dice.to_string());
+            coordinator_killed(stage, "__transaction_state", &id, planned)
+        }
+        Kind::BrokersRolled => brokers_rolled(stage),
+        Kind::RebalanceStorm => rebalance_storm(stage, planned),
+        Kind::InstanceIdTaken => instance_id_taken(stage, processor, planned),
+        Kind::ConnectionsCut => {
+            let ending = [Ending::Reset, Ending::Close][usize::from(planned.target >= 30)];
+            disturbed(stage, planned, Fault::Cut(ending))
+        }
+        Kind::ConnectionsStalled => disturbed(stage, planned, Fault::Stall),
+        Kind::ConnectionsSlow => {
+            let least = Duration::from_millis(5 + planned.dice % 100);
+            let most = least + Duration::from_millis(planned.dice / 128 % 400);
+            disturbed(stage, planned, Fault::Delay { least, most })
+        }
+        Kind::RequestsLost => disturbed(stage, planned, Fault::LoseRequests),
+        Kind::AnswersLost => disturbed(stage, planned, Fault::LoseAnswers),
+        Kind::CommitAnswerLost => answer_lost(stage, processor, ApiKey::EndTxn),
+        Kind::ProduceAnswerLost => {
+            let receivers = &stage.fleet.receivers;
+            answer_lost(stage, &receivers[target % receivers.len()], ApiKey::Produce)
+        }
+        Kind::DiskFull => disk_full(stage, some_node(stage, planned), planned),
+        Kind::ClockStepped => clock_stepped(stage, target, planned),
+        Kind::RetentionPassed => retention_passed(stage, planned),
+        Kind::OffsetsReset => offsets_reset(stage, planned),
+        Kind::PartitionsAdded => partitions_added(stage),
+        Kind::RegistryAway => registry_away(stage, planned),
+        Kind::TransactionTimedOut => transaction_timed_out(stage, processor),
+    }
+}
+
+fn killed(slot: &Slot, planned: &Planned) -> Struck {
+    if !slot.kill() {
+        return Struck::Missed(format!("{} was not running", slot.name));
+    }
+    // Half of them come back at once, as a container does whose process crashed.
+    if planned.dice % 2 == 0 {
+        last(planned.lasting);
+    }
+    slot.start();
+    Struck::Hit(slot.name.clone())
+}
+
+fn frozen(slot: &Slot, time: Duration) -> Struck {
+    if !slot.signal(Signal::STOP) {
+        return Struck::Missed(format!("{} was not running", slot.name));
+    }
+    last(time);
+    slot.signal(Signal::CONT);
+    Struck::Hit(format!("{} for {time:?}", slot.name))
+}
+
+fn some_node(stage: &Stage, planned: &Planned) -> u32 {
+    1 + u32::try_from(planned.dice % u64::from(stage.options.brokers)).expect("a node's number")
+}
+
+fn broker_killed(stage: &Stage, node: u32, planned: &Planned) -> Struck {
+    stage.cluster.kill_node(node);
+    last(planned.lasting);
+    start_node(stage, node);
+    Struck::Hit(format!("node {node}"))
+}
+
+fn start_node(stage: &Stage, node: u32) {
+    stage.cluster.start_node(node);
+    stage.cluster.await_node(node);
+}
+
+fn coordinator_killed(stage: &Stage, internal_topic: &str, id: &str, planned: &Planned) -> Struck {
+    match stage.coordinator(internal_topic, id) {
+        Some(node) => broker_killed(stage, node, planned),
+        None => Struck::Missed(format!("nobody coordinates {id}")),
+    }
+}
+
+fn brokers_rolled(stage: &Stage) -> Struck {
+    for node in 1..=stage.options.brokers {
+        stage.cluster.stop_node(node);
+        start_node(stage, node);
+        wait_until("every copy is in sync again", || stage.cluster.is_in_sync());
+    }
+    Struck::Hit("all nodes, one after the other".to_owned())
+}
+
+/// Numbers members that come for one fault, so that each has its own files.
+static EXTRAS: AtomicU32 = AtomicU32::new(0);
+
+fn extra_name() -> String {
+    format!("extra-{}", EXTRAS.fetch_add(1, Ordering::Relaxed) + 1)
+}
+
+/// Every second one joins, and the one before leaves, killed or cleanly.
+fn rebalance_storm(stage: &Stage, planned: &Planned) -> Struck {
+    let mut random = Random::new(planned.dice);
+    let rounds = 4 + random.below(4);
+    let mut before: Option<Slot> = None;
+    for _ in 0..rounds {
+        let extra = stage.extra(&extra_name(), None);
+        extra.start();
+        last(Duration::from_secs(1));
+        if let Some(leaving) = before.replace(extra) {
+            leave(&leaving, &mut random);
+        }
+    }
+    if let Some(leaving) = before {
+        leave(&leaving, &mut random);
+    }
+    Struck::Hit(format!("{rounds} members came and went"))
+}
+
+fn leave(member: &Slot, random: &mut Random) {
+    if random.below(3) == 0 {
+        member.kill();
+    } else {
+        member.stop();
+    }
+}
+
+/// A second process takes the instance id, and with it the transactional id; the first is fenced, or under KIP-848 the second
+/// is refused. Then the second goes, and the orchestrator starts the first again if it ended.
+fn instance_id_taken(stage: &Stage, processor: &Slot, planned: &Planned) -> Struck {
+    let lives = processor.lives();
+    let taker = stage.extra(&extra_name(), Some(&processor.name));
+    taker.start();
+    last(planned.lasting + Duration::from_secs(2));
+    taker.kill();
+    let ended = processor.lives() > lives || taker.lives() > 1;
+    Struck::Hit(format!(
+        "{}, whose process {}",
+        processor.name,
+        if ended { "ended" } else { "went on" }
+    ))
+}
+
+/// Disturbs the connections of one process to all brokers, or of all processes to one broker.
+fn disturbed(stage: &Stage, planned: &Planned, fault: Fault) -> Struck {
+    let everyone: Vec<_> = stage.fleet.all().collect();
+    let one = usize::try_from(planned.dice % 8).expect("small");
+    let nodes = stage.options.brokers as usize;
+    let (rule, whom) = match everyone.get(one) {
+        Some(slot) => (Rule::new(fault).of_client(&slot.name), slot.name.clone()),
+        None => {
+            let node = 1 + u32::try_from(one % nodes).expect("a node's number");
+            (Rule::new(fault).at_node(node), format!("node {node}"))
+        }
+    };
+    let applied = stage.proxy.apply(rule);
+    last(planned.lasting);
+    let hits = applied.lift();
+    if hits.pieces == 0 {
+        return Struck::Missed(format!("{whom} had no traffic"));
+    }
+    Struck::Hit(format!(
+        "{whom} for {:?}: {} connections, {} times",
+        planned.lasting, hits.connections, hits.pieces
+    ))
+}
+
+/// One request is carried out by the broker, and its answer lost together with the connection.
+fn answer_lost(stage: &Stage, slot: &Slot, api: ApiKey) -> Struck {
+    let fault = Fault::LoseAnswerOf { api, times: 1 };
+    let applied = stage.proxy.apply(Rule::new(fault).of_client(&slot.name));
+    holds_within(TARGET_PATIENCE, || applied.hits().pieces > 0);
+    if applied.lift().pieces > 0 {
+        Struck::Hit(slot.name.clone())
+    } else {
+        Struck::Missed(format!("{} sent no such request", slot.name))
+    }
+}
+
+/// No file of the broker can grow any more, which it learns as it learns of a full disk: an I/O error of the write.
+///
+/// It stops by itself then, its only log folder being lost to it; with room again it is started anew.
+fn disk_full(stage: &Stage, node: u32, planned: &Planned) -> Struck {
+    let Some(pid) = stage.cluster.node_pid(node) else {
+        return Struck::Missed(format!("node {node} was not running"));
+    };
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a process id")).expect("a process id");
+    let none = Rlimit {
+        current: Some(1),
+        maximum: None,
+    };
+    prlimit(Some(pid), Resource::Fsize, none).expect("our own process can be limited");
+    let is_hit = holds_within(TARGET_PATIENCE, || stage.cluster.node_pid(node).is_none());
+    if is_hit {
+        last(planned.lasting);
+    } else {
+        stage.cluster.kill_node(node);
+    }
+    start_node(stage, node);
+    if is_hit {
+        Struck::Hit(format!("node {node}"))
+    } else {
+        Struck::Missed(format!("node {node} did not write, and was killed"))
+    }
+}
+
+/// One to four minutes ahead or back: within the receiver's window for signatures.
+fn clock_stepped(stage: &Stage, target: usize, planned: &Planned) -> Struck {
+    let everyone: Vec<_> = stage.fleet.all().collect();
+    let slot = everyone[target % everyone.len()];
+    let minutes = 1 + i64::try_from(planned.dice % 4).expect("small");
+    let minutes = if planned.dice / 4 % 2 == 0 {
+        minutes
+    } else {
+        -minutes
+    };
+    stage.step_clock(slot, minutes * 60_000);
+    last(planned.lasting);
+    stage.step_clock(slot, 0);
+    Struck::Hit(format!("{} by {minutes} min and back", slot.name))
+}
+
+/// Stops the group's members as a crash would, and waits until the log has grown beyond what is committed.
+fn stop_processors_behind(stage: &Stage, records: i64) -> Option<(i32, i64, i64)> {
+    for processor in &stage.fleet.processors {
+        processor.kill();
+    }
+    let began = Instant::now();
+    while began.elapsed() < TARGET_PATIENCE {
+        let committed = stage.committed();
+        let longest = stage
+            .ends()
+            .into_iter()
+            .filter_map(|(partition, end)| Some((partition, *committed.get(&partition)?, end)))
+            .max_by_key(|(_, committed, end)| end - committed);
+        if longest.is_some_and(|(_, committed, end)| end - committed >= records) {
+            return longest;
+        }
+        last(Duration::from_millis(200));
+    }
+    None
+}
+
+fn start_processors(stage: &Stage) {
+    for processor in &stage.fleet.processors {
+        processor.start();
+    }
+}
+
+/// Records are deleted that nobody has read: what retention does to a processor that was away for too long.
+fn retention_passed(stage: &Stage, planned: &Planned) -> Struck {
+    let Some((partition, committed, end)) = stop_processors_behind(stage, 20) else {
+        start_processors(stage);
+        return Struck::Missed("nothing was left unread".to_owned());
+    };
+    let beyond = i64::try_from(planned.dice % 10).expect("small");
+    let before = committed + 1 + beyond.min(end - committed - 1);
+    // What is deleted unread is written down first: the judge must know what is missing on purpose.
+    wait_until("the record has what is to be deleted", || {
+        stage.record.events_until(partition) >= before
+    });
+    stage
+        .deleted_before
+        .lock()
+        .expect("no one panics while holding it")
+        .insert(partition, before);
+    let (admin, options) = stage.admin();
+    wait_until("the records are deleted", || {
+        let mut wanted = TopicPartitionList::new();
+        wanted
+            .add_partition_offset(&stage.names.events, partition, Offset::Offset(before))
+            .expect("an offset");
+        let deleted = block_on(admin.delete_records(&wanted, &options));
+        deleted.is_ok_and(|list| list.elements().iter().all(|element| element.error().is_ok()))
+    });
+    start_processors(stage);
+    Struck::Hit(format!("{} records of partition {partition}", before - committed))
+}
+
+/// An operator rewinds one partition, with the processors stopped, as the tool demands.
+fn offsets_reset(stage: &Stage, planned: &Planned) -> Struck {
+    for processor in &stage.fleet.processors {
+        processor.stop();
+    }
+    let committed = stage.committed();
+    let places = u64::try_from(committed.len()).expect("a count");
+    if places == 0 {
+        start_processors(stage);
+        return Struck::Missed("nothing was committed yet".to_owned());
+    }
+    let place = usize::try_from(planned.dice % places).expect("small");
+    let (partition, offset) = committed.into_iter().nth(place).expect("one of them");
+    let back = 5 + i64::try_from(planned.dice / 64 % 60).expect("small");
+    let deleted = stage
+        .deleted_before
+        .lock()
+        .expect("no one panics while holding it");
+    let earliest = deleted.get(&partition).copied().unwrap_or(0);
+    drop(deleted);
+    let to = (offset - back).max(earliest).max(0);
+    stage.reset(partition, to);
+    start_processors(stage);
+    Struck::Hit(format!("partition {partition} from {offset} to {to}"))
+}
+
+/// Both topics grow by one partition; that of the refreshes first, so that a refresh always has its place.
+fn partitions_added(stage: &Stage) -> Struck {
+    let count = stage.partitions() + 1;
+    if count > PARTITIONS_MAX {
+        return Struck::Missed(format!("{PARTITIONS_MAX} partitions are enough"));
+    }
+    let (admin, options) = stage.admin();
+    for topic in [&stage.names.refresh, &stage.names.events] {
+        wait_until("the partition is added", || {
+            let wanted = NewPartitions::new(topic, usize::try_from(count).expect("a count"));
+            match block_on(admin.create_partitions(&[wanted], &options)) {
+                // Refused because it is there already: an earlier try did it, and was not answered.
+                Ok(results) => results.iter().all(|result| {
+                    result.as_ref().map_or_else(
+                        |(_, code)| *code == rdkafka::types::RDKafkaErrorCode::InvalidPartitions,
+                        |_| true,
+                    )
+                }),
+                Err(_) => false,
+            }
+        });
+    }
+    Struck::Hit(format!("now {count}"))
+}
+
+fn registry_away(stage: &Stage, planned: &Planned) -> Struck {
+    let mut registry = stage.registry.lock().expect("no one panics while holding it");
+    registry.stop();
+    last(planned.lasting);
+    registry.start_again();
+    Struck::Hit(format!("for {:?}", planned.lasting))
+}
+
+/// The process is stopped at the moment when its records are produced and its offsets are not yet sent, until the coordinator
+/// has aborted its transaction.
+fn transaction_timed_out(stage: &Stage, processor: &Slot) -> Struck {
+    let api = ApiKey::AddOffsetsToTxn;
+    let rule = Rule::new(Fault::OnRequest { api }).of_client(&processor.name);
+    let mut applied: Applied = stage.proxy.apply(rule);
+    let Some(caught) = applied.next_request(TARGET_PATIENCE) else {
+        return Struck::Missed(format!("{} had no transaction", processor.name));
+    };
+    let is_hit = processor.signal(Signal::STOP);
+    drop(caught);
+    drop(applied);
+    last(TRANSACTION + Duration::from_secs(2));
+    processor.signal(Signal::CONT);
+    if is_hit {
+        Struck::Hit(processor.name.clone())
+    } else {
+        Struck::Missed(format!("{} ended meanwhile", processor.name))
+    }
+}
