@@ -6,6 +6,7 @@ mod planted;
 pub(crate) mod process;
 pub(crate) mod registry;
 mod reset;
+pub(crate) mod sieve;
 
 use std::process::{Command, Stdio};
 
