@@ -1,5 +1,6 @@
 //! Does what the protocol decides, with one transactional producer.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,11 +13,11 @@ use rdkafka::statistics::Statistics;
 use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
 use super::Metrics;
-use super::metrics::step;
-use super::protocol::{Action, Exit, Fact, Protocol};
-use crate::kafka::{self, Class, ClientFacts, TopicNames};
+use super::protocol::{Action, Fact};
+use super::transact::{DeadLetter, Error, Failed, Steps, Transaction};
+use crate::kafka::{self, Class, ClientFacts, ErrorCounts, Reporter, TopicNames};
 use crate::lifecycle::Instant;
-use crate::model::{Checkpoint, Offset, Partition, Refresh, Run};
+use crate::observe::{Outage, causes};
 use crate::wire::{Encoding, checkpoint_v1, headers, refresh_v1};
 
 /// How long the wait for deliveries sleeps before it looks again.
@@ -26,6 +27,18 @@ use crate::wire::{Encoding, checkpoint_v1, headers, refresh_v1};
 /// librdkafka for what is left in whole milliseconds, so the last one is a busy loop. One of 1 ms is nothing else: it was
 /// nine tenths of the process's CPU at 2,000 events a second.
 const DELIVERY_PAUSE: Duration = Duration::from_micros(500);
+
+/// How long a record may take to be delivered, as a part of the transaction timeout: with half of it left, the abort reaches
+/// the coordinator before that ends the transaction by itself, which costs this producer its life.
+const DELIVERY_PART: u32 = 2;
+
+/// How long one question to commit or to abort waits for its answer at most, see
+/// [`ANSWER_ATTEMPTS_MAX`](super::protocol::ANSWER_ATTEMPTS_MAX).
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// The pause before a step's second try; it doubles with each further one, up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// How long one call of the abort waits before delivery reports are served again.
 const ABORT_SLICE: Duration = Duration::from_millis(50);
@@ -43,7 +56,7 @@ pub struct Settings {
     pub topics: TopicNames,
     /// `transactional.id`: stable per pod and worker, or random where no instance id is configured.
     pub transactional_id: String,
-    /// `transaction.timeout.ms`, and how long one step may take.
+    /// `transaction.timeout.ms`, and how long the steps before the commit may take together.
     pub transaction_timeout: Duration,
     /// The broker's `offset.metadata.max.bytes`.
     pub metadata_bytes_max: usize,
@@ -51,90 +64,28 @@ pub struct Settings {
     pub encoding: Encoding,
 }
 
-/// A record that is set aside with its reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// Where it was read.
-    pub partition: Partition,
-    /// Where it was read.
-    pub offset: Offset,
-    /// The run that read it.
-    pub run: Run,
-    /// Its key, as it was.
-    pub key: Option<Vec<u8>>,
-    /// Its value, as it was.
-    pub value: Option<Vec<u8>>,
-    /// Why it is here, for the person who redrives it.
-    pub reason: String,
-}
-
-/// What becomes visible together.
-#[derive(Debug, Default)]
-pub struct Transaction {
-    /// In the order to emit.
-    pub refreshes: Vec<Refresh>,
-    /// In the order read.
-    pub dead_letters: Vec<DeadLetter>,
-    /// The state of each partition that moved.
-    pub checkpoints: Vec<(Partition, Checkpoint)>,
-}
-
-/// Why a transaction was not committed, named for what the caller does next.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// It was aborted: drop the windows and rewind to the committed offsets.
-    #[error("the transaction was aborted when it came to {step}")]
-    Rewind {
-        /// The step that failed.
-        step: &'static str,
-        /// What the client said.
-        source: KafkaError,
-    },
-    /// Another process has our transactional id or group instance id: this process ends.
-    #[error("could not {step}: another process has this transactional id or group instance id")]
-    Fenced {
-        /// The step that failed.
-        step: &'static str,
-        /// What the client said.
-        source: KafkaError,
-    },
-    /// The producer cannot go on: the process ends.
-    #[error("could not {step}")]
-    Fatal {
-        /// The step that failed.
-        step: &'static str,
-        /// What the client said.
-        source: KafkaError,
-    },
-}
-
-impl Error {
-    /// Makes the error of a consumer that has no place in the group: nothing can be committed in its name.
-    pub fn not_a_member() -> Self {
-        let source = KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId);
-        Self::Rewind {
-            step: "name the group's generation",
-            source,
-        }
-    }
-}
-
 /// One transactional producer, used by one thread.
 pub struct Emitter {
     client: BaseProducer<Context>,
     settings: Settings,
     metrics: Metrics,
+    errors: ErrorCounts,
+    /// When the transaction that is open was begun.
+    began: Cell<Instant>,
+    /// Steps that fail and are tried again.
+    trouble: Outage,
 }
 
 /// Keeps the first failed delivery of the transaction that is open.
 struct Context {
     failed: Mutex<Option<KafkaError>>,
     facts: Arc<ClientFacts>,
+    log: kafka::ClientLog,
 }
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        kafka::log_line(level, facility, message);
+        self.log.line(level, facility, message);
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -142,7 +93,9 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "the transactional producer reports an error and goes on");
+        // Not a warning: brokers that are away come twenty times a second here, and late, with the next delivery reports.
+        // The consumer says that they are away; what fails a transaction is told by the call that it fails.
+        tracing::debug!(%error, reason, "the transactional producer reports an error and goes on");
     }
 }
 
@@ -166,7 +119,15 @@ impl Emitter {
     /// # Errors
     ///
     /// [`Error::Fatal`] when the settings are refused by the client.
-    pub fn new(connection: &kafka::Settings, settings: Settings, metrics: Metrics) -> Result<Self, Error> {
+    pub fn new(
+        connection: &kafka::Settings,
+        settings: Settings,
+        metrics: Metrics,
+        errors: ErrorCounts,
+    ) -> Result<Self, Error> {
+        let delivery_ms = (settings.transaction_timeout / DELIVERY_PART)
+            .as_millis()
+            .to_string();
         let mut config = connection.client_config();
         config
             .set("transactional.id", &settings.transactional_id)
@@ -179,10 +140,14 @@ impl Emitter {
             // A transaction is one burst that is complete when it is handed over: nothing to linger for.
             .set("linger.ms", "0")
             .set("message.max.bytes", RECORD_BYTES_MAX)
+            // A record in flight is given up with its request: an abort waits for both.
+            .set("message.timeout.ms", &delivery_ms)
+            .set("socket.timeout.ms", &delivery_ms)
             .set("statistics.interval.ms", "1000");
         let context = Context {
             failed: Mutex::default(),
             facts: Arc::default(),
+            log: kafka::ClientLog::default(),
         };
         let client =
             BaseProducer::from_config_and_context(&config, context).map_err(|source| Error::Fatal {
@@ -193,6 +158,9 @@ impl Emitter {
             client,
             settings,
             metrics,
+            errors,
+            began: Cell::new(Instant::now()),
+            trouble: Outage::default(),
         })
     }
 
@@ -204,103 +172,33 @@ impl Emitter {
     pub fn init(&self, wait: Duration) -> Result<bool, Error> {
         let step = "take over the transactional id";
         kafka::await_connection(self.client.client(), &self.settings.topics.refresh);
-        match self.client.init_transactions(wait) {
-            Ok(()) => Ok(true),
-            Err(source) => match kafka::classify(&source) {
-                Class::Retriable => Ok(false),
-                Class::Fenced => Err(Error::Fenced { step, source }),
-                Class::Abortable | Class::OutOfRange | Class::Fatal => Err(Error::Fatal { step, source }),
-            },
-        }
-    }
-
-    /// Runs one whole transaction: all of it becomes visible, or nothing does.
-    ///
-    /// # Errors
-    ///
-    /// As [`Error`] says; in no case is a transaction left open that this producer could still commit.
-    pub fn commit(&self, transaction: &Transaction, group: &ConsumerGroupMetadata) -> Result<(), Error> {
-        let began = Instant::now();
-        let mut protocol = Protocol::default();
-        let mut cause: Option<(&'static str, KafkaError)> = None;
-        loop {
-            let action = protocol.action();
-            let step = match action {
-                Action::Done => {
-                    self.metrics.transactions.with_label_values(&["committed"]).inc();
-                    self.metrics.duration.observe(began.elapsed().as_secs_f64());
-                    self.metrics.records.inc_by(transaction.refreshes.len() as u64);
-                    self.metrics
-                        .queue_fill
-                        .set(self.client.context().facts.queue_fill());
-                    return Ok(());
-                }
-                Action::Rewind => {
-                    self.metrics.transactions.with_label_values(&["aborted"]).inc();
-                    let (step, source) = cause.expect("a transaction is aborted for a cause");
-                    return Err(Error::Rewind { step, source });
-                }
-                Action::Exit(exit) => {
-                    self.metrics.transactions.with_label_values(&["exit"]).inc();
-                    let (step, source) = cause.expect("a process ends for a cause");
-                    return Err(match exit {
-                        Exit::Fenced => Error::Fenced { step, source },
-                        Exit::Fatal | Exit::OutcomeUnknown => Error::Fatal { step, source },
-                    });
-                }
-                Action::Begin => step::BEGIN,
-                Action::Send => step::SEND,
-                Action::AwaitDeliveries => step::AWAIT_DELIVERIES,
-                Action::SendOffsets => step::SEND_OFFSETS,
-                Action::Commit => step::COMMIT,
-                Action::Abort => step::ABORT,
-            };
-            match self.perform(action, transaction, group) {
-                Ok(()) => protocol.on(Fact::Done),
-                Err(error) => {
-                    let fact = fact(&error);
-                    tracing::debug!(step, %error, ?fact, "a step of the transaction failed");
-                    self.metrics
-                        .retries
-                        .with_label_values(&[step])
-                        .inc_by(u64::from(fact == Fact::Retriable));
-                    // What made the abort necessary is why; what the abort itself says is not.
-                    if cause.is_none() || action != Action::Abort {
-                        cause = Some((step, error));
-                    }
-                    protocol.on(fact);
-                }
+        let Err(source) = self.client.init_transactions(wait) else {
+            self.goes_on();
+            return Ok(true);
+        };
+        let class = kafka::classify(&source);
+        self.errors.count(Reporter::Producer, class);
+        match class {
+            Class::Retriable => {
+                self.say_retry(step, &source);
+                Ok(false)
+            }
+            Class::Fenced => Err(Error::Fenced { step, source }),
+            Class::Rebalanced | Class::Abortable | Class::OutOfRange | Class::Unreleased | Class::Fatal => {
+                Err(Error::Fatal { step, source })
             }
         }
     }
 
-    fn perform(
-        &self,
-        action: Action,
-        transaction: &Transaction,
-        group: &ConsumerGroupMetadata,
-    ) -> Result<(), KafkaError> {
-        let timeout = self.settings.transaction_timeout;
-        match action {
-            Action::Begin => {
-                *self
-                    .client
-                    .context()
-                    .failed
-                    .lock()
-                    .expect("no one panics while holding the failure") = None;
-                self.client.begin_transaction()
-            }
-            Action::Send => self.send(transaction),
-            Action::AwaitDeliveries => self.await_deliveries(timeout),
-            Action::SendOffsets => {
-                self.client
-                    .send_offsets_to_transaction(&self.offsets(transaction), group, timeout)
-            }
-            Action::Commit => self.client.commit_transaction(timeout),
-            Action::Abort => self.abort(timeout),
-            Action::Done | Action::Rewind | Action::Exit(_) => Ok(()),
-        }
+    fn begin(&self) -> Result<(), KafkaError> {
+        let context = self.client.context();
+        *context
+            .failed
+            .lock()
+            .expect("no one panics while holding the failure") = None;
+        self.metrics.queue_fill.set(context.facts.queue_fill());
+        self.began.set(Instant::now());
+        self.client.begin_transaction()
     }
 
     fn send(&self, transaction: &Transaction) -> Result<(), KafkaError> {
@@ -368,13 +266,12 @@ impl Emitter {
 
     /// Hands one record over; while the producer's queue is full, serves deliveries until there is room.
     fn send_record(&self, record: BaseRecord<'_, [u8], [u8]>) -> Result<(), KafkaError> {
-        let began = Instant::now();
         let mut record = record;
         loop {
             match self.client.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), unsent))
-                    if began.elapsed() < self.settings.transaction_timeout =>
+                    if !self.left().is_zero() =>
                 {
                     record = unsent;
                     self.serve_deliveries();
@@ -386,7 +283,7 @@ impl Emitter {
 
     fn await_deliveries(&self, timeout: Duration) -> Result<(), KafkaError> {
         if self.await_no_record_in_flight(timeout).is_err() {
-            // Waiting on would only meet the coordinator's own time limit for the transaction.
+            // librdkafka gives a record up before: one that it says nothing of is counted as given up too.
             return Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut));
         }
         match self
@@ -431,6 +328,36 @@ impl Emitter {
         Ok(())
     }
 
+    /// Returns what the transaction that is open has left of its time.
+    fn left(&self) -> Duration {
+        self.settings
+            .transaction_timeout
+            .saturating_sub(self.began.get().elapsed())
+    }
+
+    fn say_retry(&self, step: &str, error: &KafkaError) {
+        if let Some(left_out) = self.trouble.failed(Instant::now()) {
+            tracing::warn!(
+                transactional_id = self.settings.transactional_id,
+                step,
+                error = %causes(error),
+                left_out,
+                "a step of the transactional producer fails: tries it again, nothing is lost"
+            );
+        }
+    }
+
+    fn goes_on(&self) {
+        if let Some(over) = self.trouble.over(Instant::now()) {
+            tracing::info!(
+                transactional_id = self.settings.transactional_id,
+                after = ?over.lasted,
+                failures = over.failures,
+                "the transactional producer goes on"
+            );
+        }
+    }
+
     /// Takes one delivery report, or sleeps a little when there is none.
     fn serve_deliveries(&self) {
         if !self.serve_delivery() {
@@ -462,18 +389,76 @@ impl Emitter {
     }
 }
 
-/// Tells the protocol what an error means for the transaction that is open.
-fn fact(error: &KafkaError) -> Fact {
-    // A record that was refused or not delivered is missing: whatever the code, the rest must not be committed.
-    if matches!(error, KafkaError::MessageProduction(_)) {
-        return match kafka::classify(error) {
-            Class::Fenced => Fact::Fenced,
-            Class::Retriable | Class::Abortable | Class::OutOfRange | Class::Fatal => Fact::Abortable,
-        };
+impl Steps for Emitter {
+    type Group = ConsumerGroupMetadata;
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
-    match kafka::classify(error) {
+
+    fn perform(
+        &self,
+        action: Action,
+        transaction: &Transaction,
+        group: &ConsumerGroupMetadata,
+    ) -> Result<(), Failed> {
+        let timeout = self.settings.transaction_timeout;
+        let performed = match action {
+            Action::Begin => self.begin(),
+            Action::Send => self.send(transaction),
+            Action::AwaitDeliveries => self.await_deliveries(self.left()),
+            Action::SendOffsets => {
+                self.client
+                    .send_offsets_to_transaction(&self.offsets(transaction), group, self.left())
+            }
+            Action::Commit => self.client.commit_transaction(timeout.min(ANSWER_WAIT_MAX)),
+            Action::Abort => self.abort(timeout.min(ANSWER_WAIT_MAX)),
+            Action::Done | Action::Rewind | Action::Exit(_) => Ok(()),
+        };
+        if performed.is_ok() && matches!(action, Action::Commit | Action::Abort) {
+            self.goes_on();
+        }
+        performed.map_err(|source| {
+            let class = class(&source);
+            self.errors.count(Reporter::Producer, class);
+            Failed {
+                fact: fact(action, class, &source, self.left()),
+                source,
+            }
+        })
+    }
+
+    fn before_retry(&self, step: &'static str, attempts: u32, error: &KafkaError) {
+        self.say_retry(step, error);
+        let pause = PAUSE_MIN.saturating_mul(1 << attempts.min(10)).min(PAUSE_MAX);
+        let began = Instant::now();
+        while began.elapsed() < pause {
+            // The deliveries of a transaction that is aborted come in meanwhile.
+            self.serve_deliveries();
+        }
+    }
+}
+
+/// Sorts what the client said of a step.
+fn class(error: &KafkaError) -> Class {
+    let class = kafka::classify(error);
+    // A record that was refused or not delivered is missing: whatever the code, the rest must not be committed.
+    if matches!(error, KafkaError::MessageProduction(_)) && class != Class::Fenced {
+        Class::Abortable
+    } else {
+        class
+    }
+}
+
+/// Tells the protocol what an error means for the transaction that is open and has so much time `left`.
+fn fact(action: Action, class: Class, error: &KafkaError, left: Duration) -> Fact {
+    let before_commit = !matches!(action, Action::Commit | Action::Abort);
+    match class {
+        // Trying on would only meet the coordinator's own time limit.
+        Class::Retriable if before_commit && left.is_zero() => Fact::Abortable,
         Class::Retriable => Fact::Retriable,
-        Class::Abortable | Class::OutOfRange => Fact::Abortable,
+        Class::Rebalanced | Class::Abortable | Class::OutOfRange | Class::Unreleased => Fact::Abortable,
+        Class::Fenced | Class::Fatal if left.is_zero() && kafka::may_have_expired(error) => Fact::Expired,
         Class::Fenced => Fact::Fenced,
         Class::Fatal => Fact::Fatal,
     }
@@ -485,5 +470,54 @@ impl std::fmt::Debug for Emitter {
         f.debug_struct("Emitter")
             .field("settings", &self.settings)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use RDKafkaErrorCode as Code;
+
+    type Made = fn(Code) -> KafkaError;
+    const PRODUCED: Made = KafkaError::MessageProduction;
+    const CALLED: Made = KafkaError::Flush;
+
+    /// What fails how, and what that means for a transaction with time left, and for one without.
+    #[rustfmt::skip]
+    const CASES: [(Action, Made, Code, Fact, Fact); 17] = [
+        // A record that is missing: never commit the rest.
+        (Action::AwaitDeliveries, PRODUCED, Code::MessageTimedOut, Fact::Abortable, Fact::Abortable),
+        (Action::AwaitDeliveries, PRODUCED, Code::PurgeQueue, Fact::Abortable, Fact::Abortable),
+        (Action::Send, PRODUCED, Code::QueueFull, Fact::Abortable, Fact::Abortable),
+        (Action::Send, PRODUCED, Code::MessageSizeTooLarge, Fact::Abortable, Fact::Abortable),
+        (Action::Send, PRODUCED, Code::TopicAuthorizationFailed, Fact::Abortable, Fact::Abortable),
+        // Who refuses us: another process, or a coordinator that had the time to end the transaction.
+        (Action::AwaitDeliveries, PRODUCED, Code::InvalidProducerEpoch, Fact::Fenced, Fact::Expired),
+        (Action::Abort, CALLED, Code::Fenced, Fact::Fenced, Fact::Expired),
+        (Action::Commit, CALLED, Code::ProducerFenced, Fact::Fenced, Fact::Expired),
+        (Action::Commit, CALLED, Code::FencedInstanceId, Fact::Fenced, Fact::Fenced),
+        // Passing: tried again as long as the transaction has time, and from the commit on in any case.
+        (Action::SendOffsets, CALLED, Code::OperationTimedOut, Fact::Retriable, Fact::Abortable),
+        (Action::Begin, CALLED, Code::BrokerTransportFailure, Fact::Retriable, Fact::Abortable),
+        (Action::Commit, CALLED, Code::OperationTimedOut, Fact::Retriable, Fact::Retriable),
+        (Action::Abort, CALLED, Code::OperationTimedOut, Fact::Retriable, Fact::Retriable),
+        // The group went on without us.
+        (Action::SendOffsets, CALLED, Code::IllegalGeneration, Fact::Abortable, Fact::Abortable),
+        (Action::SendOffsets, CALLED, Code::StaleMemberEpoch, Fact::Abortable, Fact::Abortable),
+        // For good.
+        (Action::SendOffsets, CALLED, Code::GroupAuthorizationFailed, Fact::Fatal, Fact::Fatal),
+        (Action::Commit, CALLED, Code::Fatal, Fact::Fatal, Fact::Fatal),
+    ];
+
+    #[test]
+    fn an_error_means_so_much_for_the_transaction() {
+        for (action, error, code, in_time, too_late) in CASES {
+            let error = error(code);
+            let class = class(&error);
+            let meant = |left| fact(action, class, &error, left);
+            assert_eq!(meant(Duration::from_secs(1)), in_time, "{action:?}: {error}");
+            assert_eq!(meant(Duration::ZERO), too_late, "{action:?}, too late: {error}");
+        }
     }
 }

@@ -8,8 +8,10 @@ use tokio::runtime::Handle;
 use crate::coalesce::{Content, Record};
 use crate::consume;
 use crate::emit::DeadLetter;
+use crate::kafka::{Class, ErrorCounts, Reporter};
 use crate::lifecycle::{Instant, Stop};
 use crate::model::{Offset, Run, Timestamp};
+use crate::observe::{Outage, causes};
 use crate::registry;
 use crate::wire::{self, DecodeError, EventDecoder, SchemaId};
 
@@ -22,20 +24,31 @@ const SCHEMA_PAUSE: Duration = Duration::from_secs(1);
 
 /// The schema of a record cannot be had: the process ends, and goes on with this record when it is started again.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub enum Error {
+    /// The record names a registry's schema, and there is no registry.
     #[error("the record's schema {0} is known to a registry only, and none is configured: set registry.url")]
     NoRegistry(SchemaId),
+    /// The registry was away for too long.
     #[error("the registry did not tell schema {id} within {SCHEMA_WAIT_MAX:?}")]
-    RegistryAway { id: SchemaId, source: registry::Error },
+    RegistryAway {
+        /// The schema.
+        id: SchemaId,
+        /// What the registry answered last.
+        source: registry::Error,
+    },
+    /// A stop was asked for while a record waited for its schema.
     #[error("told to stop while waiting for a schema")]
     Stopped,
 }
 
 /// Decodes for one worker.
-pub(super) struct Decoder {
+pub struct Decoder {
     events: RefCell<EventDecoder>,
     registry: Option<registry::Handle>,
     runtime: Handle,
+    errors: Option<ErrorCounts>,
+    /// The registry does not tell a schema.
+    away: Outage,
 }
 
 /// A record as the coalescer takes it, borrowed from the consumer's memory where the schema allows.
@@ -62,12 +75,20 @@ impl Decoded<'_> {
 
 impl Decoder {
     /// Makes a decoder that asks `registry`, if there is one, on `runtime`.
-    pub(super) fn new(registry: Option<registry::Handle>, runtime: Handle) -> Self {
+    pub fn new(registry: Option<registry::Handle>, runtime: Handle) -> Self {
         Self {
             events: RefCell::new(EventDecoder::new()),
             registry,
             runtime,
+            errors: None,
+            away: Outage::default(),
         }
+    }
+
+    /// Counts the registry's failures in `errors`.
+    pub fn counting(mut self, errors: ErrorCounts) -> Self {
+        self.errors = Some(errors);
+        self
     }
 
     /// Returns the runtime on which this thread may wait.
@@ -82,7 +103,7 @@ impl Decoder {
     /// The record's schema cannot be had now: this says nothing about the record, which must be read again.
     pub(super) fn decode<'a>(
         &self,
-        record: &'a consume::Record<'_>,
+        record: &'a impl consume::Record,
         run: Run,
         now: Timestamp,
         stop: &Stop,
@@ -104,7 +125,7 @@ impl Decoder {
     /// Returns the content, or the reason for which there is none.
     fn content<'a>(
         &self,
-        record: &'a consume::Record<'_>,
+        record: &'a impl consume::Record,
         stop: &Stop,
     ) -> Result<Result<wire::Decoded<'a>, String>, Error> {
         let Some(value) = record.value() else {
@@ -137,20 +158,23 @@ impl Decoder {
                 .block_on(stop.run_until_cancelled(registry.schema(id)));
             match asked.ok_or(Error::Stopped)? {
                 Ok(schema) => {
+                    if let Some(over) = self.away.over(Instant::now()) {
+                        tracing::info!(%id, after = ?over.lasted, "the schema registry told the schema: goes on");
+                    }
                     if let Err(refused) = self.events.borrow_mut().learn(id, &schema) {
                         tracing::error!(
-                            error = &refused as &dyn std::error::Error,
+                            error = %causes(&refused),
                             "records of this schema go to the dead letters"
                         );
                     }
                     return Ok(None);
                 }
                 Err(error @ registry::Error::Unknown(_)) => return Ok(Some(error.to_string())),
-                Err(source) if began.elapsed() >= SCHEMA_WAIT_MAX => {
-                    return Err(Error::RegistryAway { id, source });
+                Err(error) if began.elapsed() >= SCHEMA_WAIT_MAX => {
+                    return Err(Error::RegistryAway { id, source: error });
                 }
                 Err(error) => {
-                    tracing::warn!(%id, error = &error as &dyn std::error::Error, "a record waits for its schema");
+                    self.note_failure(id, &error);
                     let pause = stop.run_until_cancelled(tokio::time::sleep(SCHEMA_PAUSE));
                     self.runtime.block_on(pause).ok_or(Error::Stopped)?;
                 }
@@ -159,7 +183,23 @@ impl Decoder {
     }
 }
 
-fn dead_letter(record: &consume::Record<'_>, run: Run, reason: String) -> DeadLetter {
+impl Decoder {
+    fn note_failure(&self, id: SchemaId, error: &registry::Error) {
+        if let Some(errors) = &self.errors {
+            errors.count(Reporter::Registry, Class::Retriable);
+        }
+        if let Some(left_out) = self.away.failed(Instant::now()) {
+            tracing::warn!(
+                %id,
+                error = %causes(error),
+                left_out,
+                "a record waits for its schema: asks the registry again, for up to {SCHEMA_WAIT_MAX:?}"
+            );
+        }
+    }
+}
+
+fn dead_letter(record: &impl consume::Record, run: Run, reason: String) -> DeadLetter {
     DeadLetter {
         partition: record.partition(),
         offset: record.offset(),

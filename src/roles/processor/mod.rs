@@ -6,15 +6,14 @@ mod partition;
 mod urgency;
 mod worker;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use self::decode::Decoder;
-use self::metrics::Metrics;
-use self::worker::Worker;
+pub use self::decode::Decoder;
+pub use self::metrics::Metrics;
+pub use self::worker::{Error, State, Worker};
 use super::Surroundings;
 use super::start::{Schemas, find_schemas, find_topics};
 use crate::coalesce::Limits;
@@ -65,6 +64,7 @@ pub async fn run(settings: Settings, around: Surroundings) -> anyhow::Result<()>
     let start_gate = around.readiness.gate("processor");
     start_gate.not_ready("starting");
     // Before the brokers answer: what counts from zero must be seen at zero first.
+    let errors = kafka::ErrorCounts::register(&around.metrics)?;
     let emit_metrics = emit::Metrics::register(&around.metrics)?;
     let metrics = Metrics::register(&around.metrics)?;
     let Some(schemas) = prepare(&settings, &around.stop, &start_gate).await? else {
@@ -76,12 +76,14 @@ pub async fn run(settings: Settings, around: Surroundings) -> anyhow::Result<()>
         gate.not_ready("starting");
         let (settings, around) = (settings.clone(), around.clone());
         let (schemas, emit_metrics, metrics) = (schemas.clone(), emit_metrics.clone(), metrics.clone());
+        let errors = errors.clone();
         let runtime = Handle::current();
         workers.spawn_blocking(move || {
             let setup = Setup {
                 number,
                 settings,
                 schemas,
+                errors,
                 emit_metrics,
                 metrics,
                 around,
@@ -112,7 +114,7 @@ async fn prepare(settings: &Settings, stop: &Stop, gate: &Gate) -> anyhow::Resul
 
 /// Waits for the workers; one that ends early, or panics, stops the others.
 async fn supervise(
-    mut workers: JoinSet<Result<(), worker::Error>>,
+    mut workers: JoinSet<Result<(), Error>>,
     stop: &Stop,
     drain_timeout: Duration,
 ) -> anyhow::Result<()> {
@@ -139,7 +141,7 @@ async fn supervise(
             }
             Err(panic) => anyhow::Error::new(panic)
                 .context("a worker panicked, which is a bug")
-                .context(Exit::Fatal),
+                .context(Exit::Defect),
         };
         stop.cancel();
         if outcome.is_ok() {
@@ -153,6 +155,7 @@ struct Setup {
     number: usize,
     settings: Settings,
     schemas: Schemas,
+    errors: kafka::ErrorCounts,
     emit_metrics: emit::Metrics,
     metrics: Metrics,
     around: Surroundings,
@@ -162,8 +165,8 @@ struct Setup {
 
 impl Setup {
     /// Builds the worker on its own thread and runs it.
-    fn work(self) -> Result<(), worker::Error> {
-        let failed = |source| worker::Error::Emit {
+    fn work(self) -> Result<(), Error> {
+        let failed = |source| Error::Emit {
             worker: self.number,
             source,
         };
@@ -171,6 +174,7 @@ impl Setup {
             &self.settings.kafka,
             self.emit_settings(),
             self.emit_metrics.clone(),
+            self.errors.clone(),
         )
         .map_err(failed)?;
         while !emitter.init(START_TRY).map_err(failed)? {
@@ -178,21 +182,14 @@ impl Setup {
                 return Ok(());
             }
             self.gate.not_ready("waits for the transaction coordinator");
-            tracing::warn!(
-                worker = self.number,
-                "the transaction coordinator did not answer: tries again"
-            );
         }
         tracing::debug!(worker = self.number, "transactional id taken over");
-        let facts = Arc::default();
         let consume = self.consume_settings();
-        let consumer =
-            Consumer::join(&self.settings.kafka, &consume, Arc::clone(&facts)).map_err(|source| {
-                worker::Error::Consume {
-                    worker: self.number,
-                    source,
-                }
-            })?;
+        let joined = Consumer::join(&self.settings.kafka, &consume, self.errors.clone());
+        let consumer = joined.map_err(|source| Error::Consume {
+            worker: self.number,
+            source,
+        })?;
         let settings = Settings {
             consume,
             ..self.settings
@@ -200,10 +197,9 @@ impl Setup {
         Worker {
             number: self.number,
             settings,
-            consumer,
+            source: consumer,
             emitter,
-            decoder: Decoder::new(self.schemas.registry, self.runtime),
-            facts,
+            decoder: Decoder::new(self.schemas.registry, self.runtime).counting(self.errors),
             metrics: self.metrics,
             clock: self.around.clock,
             stop: self.around.stop,

@@ -17,18 +17,20 @@ const STALL_TIME: Duration = Duration::from_secs(60);
 /// The metadata beside a committed offset is not ours to read: nothing is guessed, the worker stops.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "partition {partition} of {topic}: the metadata of the committed offset {offset} cannot be decoded. Nothing was \
-     read or written. If another consumer or a newer frontstream committed it, start that one; otherwise stop every \
+    "partition {partition} of {topic}: the metadata of the committed offset {offset} cannot be decoded ({cause}). \
+     Nothing was read or written. If another consumer or a newer frontstream committed it, start that one; otherwise stop every \
      processor of group {group} and set the partition's offset anew, which starts it with no open window: \
-     kafka-consumer-groups --bootstrap-server BROKERS --group {group} --topic {topic}:{partition} \
+     kafka-consumer-groups --bootstrap-server {brokers} --group {group} --topic {topic}:{partition} \
      --reset-offsets --to-offset {offset} --execute"
 )]
-pub(super) struct UnreadableMetadata {
+pub struct UnreadableMetadata {
+    brokers: String,
     topic: String,
     group: String,
     partition: Partition,
     offset: Offset,
-    source: checkpoint_v1::Error,
+    /// Not its source: what comes after the command would be copied with it.
+    cause: checkpoint_v1::Error,
 }
 
 /// A state, and how many of the waiting outputs it covers.
@@ -60,10 +62,10 @@ pub(super) struct Owned {
 
 impl Owned {
     /// Takes the partition over in `state`.
-    pub(super) fn restore(partition: Partition, state: Checkpoint, limits: Limits) -> Self {
+    pub(super) fn restore(partition: Partition, state: Checkpoint, limits: Limits, now: Instant) -> Self {
         Self {
             restored_position: state.position,
-            stood: (state.position, Instant::now()),
+            stood: (state.position, now),
             coalescer: Coalescer::restore(partition, state.clone(), limits),
             committed: state,
             refreshes: Vec::new(),
@@ -146,19 +148,27 @@ impl Owned {
     ///
     /// librdkafka stops reading a partition whose position has left the log and says so once, in an event that a
     /// rebalance at that moment makes it forget.
-    pub(super) fn is_stalled(&mut self, log_end: Option<i64>) -> bool {
+    pub(super) fn is_stalled(&mut self, log_end: Option<i64>, now: Instant) -> bool {
         let position = self.coalescer.position();
         let has_more = log_end.is_some_and(|end| end > position.number());
         if !has_more || self.stood.0 != position {
-            self.stood = (position, Instant::now());
+            self.stood = (position, now);
         }
-        self.stood.1.elapsed() >= STALL_TIME
+        now.since(self.stood.1) >= STALL_TIME
     }
 
     /// Says whether something waits for a commit.
     fn has_outputs(&self) -> bool {
         !self.refreshes.is_empty() || !self.dead_letters.is_empty()
     }
+}
+
+/// Where the committed offsets stand, for the command that sets one anew.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'s> {
+    pub(super) brokers: &'s str,
+    pub(super) topic: &'s str,
+    pub(super) group: &'s str,
 }
 
 /// Turns what the group committed into the state to start from, and begins a run where it holds none of ours.
@@ -168,8 +178,7 @@ impl Owned {
 /// [`UnreadableMetadata`]: the worker stops.
 pub(super) fn state_of(
     committed: &Committed,
-    topic: &str,
-    group: &str,
+    place: Place<'_>,
     now: Timestamp,
 ) -> Result<Checkpoint, UnreadableMetadata> {
     let partition = committed.partition;
@@ -196,12 +205,13 @@ pub(super) fn state_of(
         tracing::info!(%partition, start = %offset, "offset set by a tool: starts a new run with no open window");
         return Ok(begin(offset, RunCause::Reset));
     }
-    let state = checkpoint_v1::decode(&committed.metadata, offset).map_err(|source| UnreadableMetadata {
-        topic: topic.to_owned(),
-        group: group.to_owned(),
+    let state = checkpoint_v1::decode(&committed.metadata, offset).map_err(|cause| UnreadableMetadata {
+        brokers: place.brokers.to_owned(),
+        topic: place.topic.to_owned(),
+        group: place.group.to_owned(),
         partition,
         offset,
-        source,
+        cause,
     })?;
     if state.position > committed.log_end {
         // No leader reports an end below an earlier one unless records are gone (KIP-207): an unclean election.
