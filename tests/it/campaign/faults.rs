@@ -86,7 +86,7 @@ fn killed(slot: &Slot, planned: &Planned) -> Struck {
         return Struck::Missed(format!("{} was not running", slot.name));
     }
     // Half of them come back at once, as a container does whose process crashed.
-    if planned.dice % 2 == 0 {
+    if planned.dice.is_multiple_of(2) {
         last(planned.lasting);
     }
     slot.start();
@@ -190,7 +190,7 @@ fn disturbed(stage: &Stage, planned: &Planned, fault: Fault) -> Struck {
     let one = usize::try_from(planned.dice % 8).expect("small");
     let nodes = stage.options.brokers as usize;
     let (rule, whom) = match everyone.get(one) {
-        Some(slot) => (Rule::new(fault).of_client(&slot.name), slot.name.clone()),
+        Some(slot) => (Rule::new(fault).of_clients(&slot.name), slot.name.clone()),
         None => {
             let node = 1 + u32::try_from(one % nodes).expect("a node's number");
             (Rule::new(fault).at_node(node), format!("node {node}"))
@@ -211,7 +211,7 @@ fn disturbed(stage: &Stage, planned: &Planned, fault: Fault) -> Struck {
 /// One request is carried out by the broker, and its answer lost together with the connection.
 fn answer_lost(stage: &Stage, slot: &Slot, api: ApiKey) -> Struck {
     let fault = Fault::LoseAnswerOf { api, times: 1 };
-    let applied = stage.proxy.apply(Rule::new(fault).of_client(&slot.name));
+    let applied = stage.proxy.apply(Rule::new(fault).of_clients(&slot.name));
     holds_within(TARGET_PATIENCE, || applied.hits().pieces > 0);
     if applied.lift().pieces > 0 {
         Struck::Hit(slot.name.clone())
@@ -252,7 +252,7 @@ fn clock_stepped(stage: &Stage, target: usize, planned: &Planned) -> Struck {
     let everyone: Vec<_> = stage.fleet.all().collect();
     let slot = everyone[target % everyone.len()];
     let minutes = 1 + i64::try_from(planned.dice % 4).expect("small");
-    let minutes = if planned.dice / 4 % 2 == 0 {
+    let minutes = if (planned.dice / 4).is_multiple_of(2) {
         minutes
     } else {
         -minutes
@@ -383,7 +383,7 @@ fn registry_away(stage: &Stage, planned: &Planned) -> Struck {
 /// has aborted its transaction.
 fn transaction_timed_out(stage: &Stage, processor: &Slot) -> Struck {
     let api = ApiKey::AddOffsetsToTxn;
-    let rule = Rule::new(Fault::OnRequest { api }).of_client(&processor.name);
+    let rule = Rule::new(Fault::OnRequest { api }).of_clients(&processor.name);
     let mut applied: Applied = stage.proxy.apply(rule);
     let Some(caught) = applied.next_request(TARGET_PATIENCE) else {
         return Struck::Missed(format!("{} had no transaction", processor.name));

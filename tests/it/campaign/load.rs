@@ -112,11 +112,7 @@ pub(crate) fn run(seed: u64, rate: f64, receivers: &[SocketAddr], is_over: impl 
             done.expect("posting does not panic");
         }
     });
-    let ledger = ledger
-        .lock()
-        .expect("no one panics while holding the ledger")
-        .clone();
-    ledger
+    std::mem::take(&mut *ledger.lock().expect("no one panics while holding the ledger"))
 }
 
 /// Some conversations are busier than others.

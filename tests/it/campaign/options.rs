@@ -63,8 +63,12 @@ impl Options {
             faults: 50,
             lasting: None,
             brokers: 3,
-            protocol: if seed % 2 == 0 { "classic" } else { "consumer" },
-            workers: if seed % 3 == 0 { 2 } else { 1 },
+            protocol: if seed.is_multiple_of(2) {
+                "classic"
+            } else {
+                "consumer"
+            },
+            workers: if seed.is_multiple_of(3) { 2 } else { 1 },
             static_members: seed % 4 < 2,
             rate: 60.0,
             alone: false,

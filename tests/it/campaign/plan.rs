@@ -100,11 +100,8 @@ impl Kind {
 
     /// Says whether this can happen at all under these options.
     fn applies(self, options: &Options) -> bool {
-        match self {
-            // Only a static member has an id to take; under KIP-848 the taker is refused, which is worth seeing too.
-            Self::InstanceIdTaken => options.static_members,
-            _ => true,
-        }
+        // Only a static member has an id to take; under KIP-848 the taker is refused, which is worth seeing too.
+        self != Self::InstanceIdTaken || options.static_members
     }
 
     /// Returns what nobody else may touch while this lasts.
@@ -197,11 +194,14 @@ pub(crate) fn plan(options: &Options) -> Vec<Planned> {
 
 /// Returns the place among those that the kind can hit.
 pub(crate) fn target_of(kind: Kind, target: usize) -> usize {
-    match kind {
-        Kind::ReceiverKilled | Kind::ReceiverFrozen => target % RECEIVERS,
-        Kind::ClockStepped => target % (PROCESSORS + RECEIVERS),
-        _ => target % PROCESSORS,
-    }
+    let places = if matches!(kind, Kind::ReceiverKilled | Kind::ReceiverFrozen) {
+        RECEIVERS
+    } else if kind == Kind::ClockStepped {
+        PROCESSORS + RECEIVERS
+    } else {
+        PROCESSORS
+    };
+    target % places
 }
 
 /// A deck in a seeded order. The first holds each kind once: 24 faults have seen everything.

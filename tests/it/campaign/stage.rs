@@ -185,9 +185,11 @@ impl Stage {
             found = offsets
                 .elements()
                 .iter()
-                .filter_map(|element| match element.offset() {
-                    Offset::Offset(offset) => Some((element.partition(), offset)),
-                    _ => None,
+                .filter_map(|element| {
+                    let Offset::Offset(offset) = element.offset() else {
+                        return None;
+                    };
+                    Some((element.partition(), offset))
                 })
                 .collect();
             true
@@ -202,7 +204,10 @@ impl Stage {
         for partition in 0..self.partitions() {
             wait_until("the log's end is told", || {
                 let found = client.fetch_watermarks(&self.names.events, partition, Duration::from_secs(5));
-                found.is_ok_and(|(_, end)| ends.insert(partition, end).is_none() || true)
+                if let Ok((_, end)) = found {
+                    ends.insert(partition, end);
+                }
+                ends.contains_key(&partition)
             });
         }
         ends
