@@ -14,8 +14,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Message, Offset as KafkaOffset, TopicPartitionList};
+use rdkafka::{ClientContext, Message as _, Offset as KafkaOffset, TopicPartitionList};
 
+use super::source::{Committed, Input, Record, Source};
 use crate::kafka::{self, Class, ClientFacts};
 use crate::model::{Offset, Partition, Timestamp};
 
@@ -110,82 +111,39 @@ impl Error {
     }
 }
 
-/// What one poll gave.
-#[derive(Debug)]
-pub enum Input<'c> {
-    /// Records of one or several partitions, in log order within each.
-    Batch(Vec<Record<'c>>),
-    /// These partitions are ours from [`Consumer::start`] on.
-    Assigned(Vec<Partition>),
-    /// These are ours until [`Consumer::release`]: finish first.
-    Revoked(Vec<Partition>),
-    /// These are someone else's already: only drop, then [`Consumer::release`].
-    Lost(Vec<Partition>),
-    /// Everything there is of this partition has been read.
-    LogEnd(Partition),
-    /// The client reported an error; it goes on by itself where the error is to be retried.
-    Error(Error),
-    /// Nothing within the time given.
-    Nothing,
-}
-
 /// One record, borrowed from the client's memory.
 #[derive(Debug)]
-pub struct Record<'c>(BorrowedMessage<'c>);
+pub struct Message<'c>(BorrowedMessage<'c>);
 
-impl Record<'_> {
-    /// Returns the partition it stands in.
-    pub fn partition(&self) -> Partition {
+impl Record for Message<'_> {
+    fn partition(&self) -> Partition {
         Partition::new(self.0.partition()).expect("a consumed record has a partition")
     }
 
-    /// Returns the offset it stands at.
-    pub fn offset(&self) -> Offset {
+    fn offset(&self) -> Offset {
         Offset::new(self.0.offset()).expect("a consumed record has an offset")
     }
 
-    /// Returns the record's own timestamp, if it has one.
-    pub fn log_time(&self) -> Option<Timestamp> {
+    fn log_time(&self) -> Option<Timestamp> {
         self.0.timestamp().to_millis().map(Timestamp::from_millis)
     }
 
-    /// Returns the key, if any.
-    pub fn key(&self) -> Option<&[u8]> {
+    fn key(&self) -> Option<&[u8]> {
         self.0.key()
     }
 
-    /// Returns the value; a tombstone has none.
-    pub fn value(&self) -> Option<&[u8]> {
+    fn value(&self) -> Option<&[u8]> {
         self.0.payload()
     }
-
-    /// Returns the headers, if any.
-    pub fn headers(&self) -> Option<&rdkafka::message::BorrowedHeaders> {
-        self.0.headers()
-    }
-}
-
-/// What the group has committed for one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Committed {
-    /// The partition.
-    pub partition: Partition,
-    /// The committed offset; `None` when there is none.
-    pub offset: Option<Offset>,
-    /// The metadata beside it; empty when a tool set the offset.
-    pub metadata: String,
-    /// The first offset that is retained.
-    pub log_start: Offset,
-    /// The offset that the next record will get.
-    pub log_end: Offset,
 }
 
 /// One member of the consumer group, used by one thread.
 pub struct Consumer {
     client: BaseConsumer<Context>,
     topic: String,
+    facts: Arc<ClientFacts>,
     /// What came up behind the records of a batch that was handed out first.
-    next: RefCell<VecDeque<Input<'static>>>,
+    next: RefCell<VecDeque<Input<Message<'static>>>>,
 }
 
 /// Takes rebalances down instead of performing them: the worker answers them in its own time.
@@ -252,15 +210,12 @@ impl Consumer {
     /// # Errors
     ///
     /// [`Error::Fatal`] when the settings are refused by the client.
-    pub fn join(
-        connection: &kafka::Settings,
-        settings: &Settings,
-        facts: Arc<ClientFacts>,
-    ) -> Result<Self, Error> {
+    pub fn join(connection: &kafka::Settings, settings: &Settings) -> Result<Self, Error> {
+        let facts = Arc::default();
         let context = Context {
             rebalances: Mutex::default(),
             dropped: AtomicBool::new(false),
-            facts,
+            facts: Arc::clone(&facts),
         };
         let attempt = "set up the consumer";
         let client = BaseConsumer::from_config_and_context(&client_config(connection, settings), context)
@@ -269,196 +224,14 @@ impl Consumer {
         let consumer = Self {
             client,
             topic: settings.topic.clone(),
+            facts,
             next: RefCell::default(),
         };
         consumer.subscribe()?;
         Ok(consumer)
     }
 
-    /// Asks for partitions; after [`Consumer::unsubscribe`], once the last of them is given back.
-    ///
-    /// # Errors
-    ///
-    /// The client cannot go on.
-    pub fn subscribe(&self) -> Result<(), Error> {
-        self.client
-            .subscribe(&[&self.topic])
-            .map_err(|source| Error::new("subscribe", source))
-    }
-
-    /// Wants no partitions for now: all of them come up as [`Input::Revoked`] or [`Input::Lost`].
-    ///
-    /// It is the way out of [`Error::Rejoin`]. With `auto.offset.reset=error` librdkafka stops the fetcher of a partition
-    /// whose position is gone (`rd_kafka_offset_reset` in `rdkafka_offset.c`), and a seek is refused from there on;
-    /// only a new assignment starts it again. Taking the one partition away and adding it would be taken for the
-    /// answer to a rebalance that is queued.
-    pub fn unsubscribe(&self) {
-        self.client.unsubscribe();
-    }
-
-    /// Waits up to `wait` for something to happen and takes all records that are ready.
-    pub fn poll(&self, wait: Duration) -> Input<'_> {
-        if let Some(input) = self.next.borrow_mut().pop_front() {
-            return input;
-        }
-        if let Some(input) = self.next_rebalance() {
-            return input;
-        }
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        // Up to whole milliseconds: rdkafka asks librdkafka for no finer ones, and waits for the rest in a busy loop.
-        let mut wait = Duration::from_millis(wait.as_micros().div_ceil(1_000).try_into().unwrap_or(u64::MAX));
-        while records.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
-            match self.client.poll(wait) {
-                Some(Ok(message)) => {
-                    bytes += message.payload_len();
-                    records.push(Record(message));
-                }
-                Some(Err(KafkaError::PartitionEOF(number))) => {
-                    let partition = Partition::new(number).expect("a log ends in a partition");
-                    self.next.borrow_mut().push_back(Input::LogEnd(partition));
-                    break;
-                }
-                Some(Err(error)) => {
-                    self.next
-                        .borrow_mut()
-                        .push_back(Input::Error(Error::new("read", error)));
-                    break;
-                }
-                None => break,
-            }
-            wait = Duration::ZERO;
-        }
-        if !records.is_empty() {
-            return Input::Batch(records);
-        }
-        let next = self.next.borrow_mut().pop_front();
-        next.or_else(|| self.next_rebalance()).unwrap_or(Input::Nothing)
-    }
-
-    /// Asks what the group has committed for `partitions` and where their logs begin.
-    ///
-    /// Waits while a transaction that holds offsets of theirs is pending, so that a new owner never sees an old
-    /// offset (KIP-447: `isolation.level=read_committed` makes the client ask for stable offsets).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Retry`] when the broker did not answer in time; the others as they are named.
-    pub fn committed(&self, partitions: &[Partition]) -> Result<Vec<Committed>, Error> {
-        let committed = self
-            .client
-            .committed_offsets(self.list(partitions), QUESTION_TIMEOUT)
-            .map_err(|source| Error::new("fetch the committed offsets", source))?;
-        let mut answers = Vec::with_capacity(partitions.len());
-        for element in committed.elements() {
-            element
-                .error()
-                .map_err(|source| Error::new("fetch a committed offset", source))?;
-            let (start, end) = self
-                .client
-                .fetch_watermarks(&self.topic, element.partition(), QUESTION_TIMEOUT)
-                .map_err(|source| Error::new("ask where a log begins", source))?;
-            answers.push(Committed {
-                partition: Partition::new(element.partition()).expect("we asked for a partition"),
-                offset: match element.offset() {
-                    KafkaOffset::Offset(number) => Offset::new(number),
-                    KafkaOffset::Beginning
-                    | KafkaOffset::End
-                    | KafkaOffset::Stored
-                    | KafkaOffset::Invalid
-                    | KafkaOffset::OffsetTail(_) => None,
-                },
-                metadata: element.metadata().to_owned(),
-                log_start: Offset::new(start).unwrap_or(Offset::ZERO),
-                log_end: Offset::new(end).unwrap_or(Offset::ZERO),
-            });
-        }
-        Ok(answers)
-    }
-
-    /// Answers [`Input::Assigned`]: reads these partitions from these offsets.
-    ///
-    /// # Errors
-    ///
-    /// The assignment no longer stands, or the client cannot go on.
-    pub fn start(&self, positions: &[(Partition, Offset)]) -> Result<(), Error> {
-        let list = self.positioned(positions);
-        let started = match self.client.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => self.client.incremental_assign(&list),
-            RebalanceProtocol::Eager | RebalanceProtocol::None => self.client.assign(&list),
-        };
-        started.map_err(|source| Error::Fatal {
-            attempt: "take partitions over",
-            source,
-        })
-    }
-
-    /// Answers [`Input::Revoked`] and [`Input::Lost`]: these partitions are no longer read.
-    ///
-    /// # Errors
-    ///
-    /// The client cannot go on.
-    pub fn release(&self, partitions: &[Partition]) -> Result<(), Error> {
-        let released = match self.client.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => self.client.incremental_unassign(&self.list(partitions)),
-            RebalanceProtocol::Eager | RebalanceProtocol::None => self.client.unassign(),
-        };
-        released.map_err(|source| Error::Fatal {
-            attempt: "give partitions back",
-            source,
-        })
-    }
-
-    /// Goes back to these offsets; what was read ahead is dropped.
-    ///
-    /// # Errors
-    ///
-    /// The broker did not answer in time, or a partition is no longer ours.
-    pub fn rewind(&self, positions: &[(Partition, Offset)]) -> Result<(), Error> {
-        let sought = self
-            .client
-            .seek_partitions(self.positioned(positions), QUESTION_TIMEOUT)
-            .map_err(|source| Error::new("rewind", source))?;
-        for element in sought.elements() {
-            element
-                .error()
-                .map_err(|source| Error::new("rewind a partition", source))?;
-        }
-        self.next
-            .borrow_mut()
-            .retain(|input| !matches!(input, Input::LogEnd(_)));
-        Ok(())
-    }
-
-    /// Returns the group's metadata as of now: what makes a stale generation's commit be refused. `None` for a member
-    /// that is out of the group: the metadata of one may name no generation, which a broker would not refuse.
-    pub fn group_metadata(&self) -> Option<ConsumerGroupMetadata> {
-        let metadata = self.client.group_metadata();
-        // Asked after: what is lost between the two questions is named by the metadata still.
-        if self.client.assignment_lost() {
-            None
-        } else {
-            metadata
-        }
-    }
-
-    /// Begins to leave the group; poll on, answering the last [`Input::Revoked`], until [`Consumer::is_closed`].
-    ///
-    /// # Errors
-    ///
-    /// The client cannot be closed; dropping it is all that is left.
-    pub fn close(&self) -> Result<(), Error> {
-        self.client
-            .close_queue()
-            .map_err(|source| Error::new("leave the group", source))
-    }
-
-    /// Says whether the member has left.
-    pub fn is_closed(&self) -> bool {
-        self.client.closed()
-    }
-
-    fn next_rebalance(&self) -> Option<Input<'static>> {
+    fn next_rebalance(&self) -> Option<Input<Message<'static>>> {
         let context = self.client.context();
         let next = context
             .rebalances
@@ -497,6 +270,159 @@ impl Consumer {
             .expect("an offset of ours is a plain number");
         }
         list
+    }
+}
+
+impl Source for Consumer {
+    type Record<'c> = Message<'c>;
+    type Group = ConsumerGroupMetadata;
+
+    fn subscribe(&self) -> Result<(), Error> {
+        self.client
+            .subscribe(&[&self.topic])
+            .map_err(|source| Error::new("subscribe", source))
+    }
+
+    fn unsubscribe(&self) {
+        self.client.unsubscribe();
+    }
+
+    fn poll(&self, wait: Duration) -> Input<Message<'_>> {
+        if let Some(input) = self.next.borrow_mut().pop_front() {
+            return input;
+        }
+        if let Some(input) = self.next_rebalance() {
+            return input;
+        }
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        // Up to whole milliseconds: rdkafka asks librdkafka for no finer ones, and waits for the rest in a busy loop.
+        let mut wait = Duration::from_millis(wait.as_micros().div_ceil(1_000).try_into().unwrap_or(u64::MAX));
+        while records.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
+            match self.client.poll(wait) {
+                Some(Ok(message)) => {
+                    bytes += message.payload_len();
+                    records.push(Message(message));
+                }
+                Some(Err(KafkaError::PartitionEOF(number))) => {
+                    let partition = Partition::new(number).expect("a log ends in a partition");
+                    self.next.borrow_mut().push_back(Input::LogEnd(partition));
+                    break;
+                }
+                Some(Err(error)) => {
+                    self.next
+                        .borrow_mut()
+                        .push_back(Input::Error(Error::new("read", error)));
+                    break;
+                }
+                None => break,
+            }
+            wait = Duration::ZERO;
+        }
+        if !records.is_empty() {
+            return Input::Batch(records);
+        }
+        let next = self.next.borrow_mut().pop_front();
+        next.or_else(|| self.next_rebalance()).unwrap_or(Input::Nothing)
+    }
+
+    fn committed(&self, partitions: &[Partition]) -> Result<Vec<Committed>, Error> {
+        let committed = self
+            .client
+            .committed_offsets(self.list(partitions), QUESTION_TIMEOUT)
+            .map_err(|source| Error::new("fetch the committed offsets", source))?;
+        let mut answers = Vec::with_capacity(partitions.len());
+        for element in committed.elements() {
+            element
+                .error()
+                .map_err(|source| Error::new("fetch a committed offset", source))?;
+            let (start, end) = self
+                .client
+                .fetch_watermarks(&self.topic, element.partition(), QUESTION_TIMEOUT)
+                .map_err(|source| Error::new("ask where a log begins", source))?;
+            answers.push(Committed {
+                partition: Partition::new(element.partition()).expect("we asked for a partition"),
+                offset: match element.offset() {
+                    KafkaOffset::Offset(number) => Offset::new(number),
+                    KafkaOffset::Beginning
+                    | KafkaOffset::End
+                    | KafkaOffset::Stored
+                    | KafkaOffset::Invalid
+                    | KafkaOffset::OffsetTail(_) => None,
+                },
+                metadata: element.metadata().to_owned(),
+                log_start: Offset::new(start).unwrap_or(Offset::ZERO),
+                log_end: Offset::new(end).unwrap_or(Offset::ZERO),
+            });
+        }
+        Ok(answers)
+    }
+
+    fn start(&self, positions: &[(Partition, Offset)]) -> Result<(), Error> {
+        let list = self.positioned(positions);
+        let started = match self.client.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.client.incremental_assign(&list),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => self.client.assign(&list),
+        };
+        started.map_err(|source| Error::Fatal {
+            attempt: "take partitions over",
+            source,
+        })
+    }
+
+    fn release(&self, partitions: &[Partition]) -> Result<(), Error> {
+        let released = match self.client.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.client.incremental_unassign(&self.list(partitions)),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => self.client.unassign(),
+        };
+        released.map_err(|source| Error::Fatal {
+            attempt: "give partitions back",
+            source,
+        })
+    }
+
+    fn rewind(&self, positions: &[(Partition, Offset)]) -> Result<(), Error> {
+        let sought = self
+            .client
+            .seek_partitions(self.positioned(positions), QUESTION_TIMEOUT)
+            .map_err(|source| Error::new("rewind", source))?;
+        for element in sought.elements() {
+            element
+                .error()
+                .map_err(|source| Error::new("rewind a partition", source))?;
+        }
+        self.next
+            .borrow_mut()
+            .retain(|input| !matches!(input, Input::LogEnd(_)));
+        Ok(())
+    }
+
+    fn group_metadata(&self) -> Option<ConsumerGroupMetadata> {
+        let metadata = self.client.group_metadata();
+        // Asked after: what is lost between the two questions is named by the metadata still.
+        if self.client.assignment_lost() {
+            None
+        } else {
+            metadata
+        }
+    }
+
+    fn close(&self) -> Result<(), Error> {
+        self.client
+            .close_queue()
+            .map_err(|source| Error::new("leave the group", source))
+    }
+
+    fn is_closed(&self) -> bool {
+        self.client.closed()
+    }
+
+    fn log_end(&self, partition: Partition) -> Option<i64> {
+        self.facts.log_end(&self.topic, partition.number())
+    }
+
+    fn is_disconnected(&self) -> bool {
+        self.facts.is_disconnected()
     }
 }
 

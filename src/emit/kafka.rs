@@ -12,11 +12,10 @@ use rdkafka::statistics::Statistics;
 use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
 use super::Metrics;
-use super::metrics::step;
-use super::protocol::{Action, Exit, Fact, Protocol};
+use super::protocol::{Action, Fact};
+use super::transact::{DeadLetter, Error, Failed, Steps, Transaction};
 use crate::kafka::{self, Class, ClientFacts, TopicNames};
 use crate::lifecycle::Instant;
-use crate::model::{Checkpoint, Offset, Partition, Refresh, Run};
 use crate::wire::{Encoding, checkpoint_v1, headers, refresh_v1};
 
 /// How long the wait for deliveries sleeps before it looks again.
@@ -49,74 +48,6 @@ pub struct Settings {
     pub metadata_bytes_max: usize,
     /// How values of `front.refresh` are framed.
     pub encoding: Encoding,
-}
-
-/// A record that is set aside with its reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// Where it was read.
-    pub partition: Partition,
-    /// Where it was read.
-    pub offset: Offset,
-    /// The run that read it.
-    pub run: Run,
-    /// Its key, as it was.
-    pub key: Option<Vec<u8>>,
-    /// Its value, as it was.
-    pub value: Option<Vec<u8>>,
-    /// Why it is here, for the person who redrives it.
-    pub reason: String,
-}
-
-/// What becomes visible together.
-#[derive(Debug, Default)]
-pub struct Transaction {
-    /// In the order to emit.
-    pub refreshes: Vec<Refresh>,
-    /// In the order read.
-    pub dead_letters: Vec<DeadLetter>,
-    /// The state of each partition that moved.
-    pub checkpoints: Vec<(Partition, Checkpoint)>,
-}
-
-/// Why a transaction was not committed, named for what the caller does next.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// It was aborted: drop the windows and rewind to the committed offsets.
-    #[error("the transaction was aborted when it came to {step}")]
-    Rewind {
-        /// The step that failed.
-        step: &'static str,
-        /// What the client said.
-        source: KafkaError,
-    },
-    /// Another process has our transactional id or group instance id: this process ends.
-    #[error("could not {step}: another process has this transactional id or group instance id")]
-    Fenced {
-        /// The step that failed.
-        step: &'static str,
-        /// What the client said.
-        source: KafkaError,
-    },
-    /// The producer cannot go on: the process ends.
-    #[error("could not {step}")]
-    Fatal {
-        /// The step that failed.
-        step: &'static str,
-        /// What the client said.
-        source: KafkaError,
-    },
-}
-
-impl Error {
-    /// Makes the error of a consumer that has no place in the group: nothing can be committed in its name.
-    pub fn not_a_member() -> Self {
-        let source = KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId);
-        Self::Rewind {
-            step: "name the group's generation",
-            source,
-        }
-    }
 }
 
 /// One transactional producer, used by one thread.
@@ -214,93 +145,14 @@ impl Emitter {
         }
     }
 
-    /// Runs one whole transaction: all of it becomes visible, or nothing does.
-    ///
-    /// # Errors
-    ///
-    /// As [`Error`] says; in no case is a transaction left open that this producer could still commit.
-    pub fn commit(&self, transaction: &Transaction, group: &ConsumerGroupMetadata) -> Result<(), Error> {
-        let began = Instant::now();
-        let mut protocol = Protocol::default();
-        let mut cause: Option<(&'static str, KafkaError)> = None;
-        loop {
-            let action = protocol.action();
-            let step = match action {
-                Action::Done => {
-                    self.metrics.transactions.with_label_values(&["committed"]).inc();
-                    self.metrics.duration.observe(began.elapsed().as_secs_f64());
-                    self.metrics.records.inc_by(transaction.refreshes.len() as u64);
-                    self.metrics
-                        .queue_fill
-                        .set(self.client.context().facts.queue_fill());
-                    return Ok(());
-                }
-                Action::Rewind => {
-                    self.metrics.transactions.with_label_values(&["aborted"]).inc();
-                    let (step, source) = cause.expect("a transaction is aborted for a cause");
-                    return Err(Error::Rewind { step, source });
-                }
-                Action::Exit(exit) => {
-                    self.metrics.transactions.with_label_values(&["exit"]).inc();
-                    let (step, source) = cause.expect("a process ends for a cause");
-                    return Err(match exit {
-                        Exit::Fenced => Error::Fenced { step, source },
-                        Exit::Fatal | Exit::OutcomeUnknown => Error::Fatal { step, source },
-                    });
-                }
-                Action::Begin => step::BEGIN,
-                Action::Send => step::SEND,
-                Action::AwaitDeliveries => step::AWAIT_DELIVERIES,
-                Action::SendOffsets => step::SEND_OFFSETS,
-                Action::Commit => step::COMMIT,
-                Action::Abort => step::ABORT,
-            };
-            match self.perform(action, transaction, group) {
-                Ok(()) => protocol.on(Fact::Done),
-                Err(error) => {
-                    let fact = fact(&error);
-                    tracing::debug!(step, %error, ?fact, "a step of the transaction failed");
-                    self.metrics
-                        .retries
-                        .with_label_values(&[step])
-                        .inc_by(u64::from(fact == Fact::Retriable));
-                    // What made the abort necessary is why; what the abort itself says is not.
-                    if cause.is_none() || action != Action::Abort {
-                        cause = Some((step, error));
-                    }
-                    protocol.on(fact);
-                }
-            }
-        }
-    }
-
-    fn perform(
-        &self,
-        action: Action,
-        transaction: &Transaction,
-        group: &ConsumerGroupMetadata,
-    ) -> Result<(), KafkaError> {
-        let timeout = self.settings.transaction_timeout;
-        match action {
-            Action::Begin => {
-                *self
-                    .client
-                    .context()
-                    .failed
-                    .lock()
-                    .expect("no one panics while holding the failure") = None;
-                self.client.begin_transaction()
-            }
-            Action::Send => self.send(transaction),
-            Action::AwaitDeliveries => self.await_deliveries(timeout),
-            Action::SendOffsets => {
-                self.client
-                    .send_offsets_to_transaction(&self.offsets(transaction), group, timeout)
-            }
-            Action::Commit => self.client.commit_transaction(timeout),
-            Action::Abort => self.abort(timeout),
-            Action::Done | Action::Rewind | Action::Exit(_) => Ok(()),
-        }
+    fn begin(&self) -> Result<(), KafkaError> {
+        let context = self.client.context();
+        *context
+            .failed
+            .lock()
+            .expect("no one panics while holding the failure") = None;
+        self.metrics.queue_fill.set(context.facts.queue_fill());
+        self.client.begin_transaction()
     }
 
     fn send(&self, transaction: &Transaction) -> Result<(), KafkaError> {
@@ -459,6 +311,39 @@ impl Emitter {
             ));
         }
         list
+    }
+}
+
+impl Steps for Emitter {
+    type Group = ConsumerGroupMetadata;
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn perform(
+        &self,
+        action: Action,
+        transaction: &Transaction,
+        group: &ConsumerGroupMetadata,
+    ) -> Result<(), Failed> {
+        let timeout = self.settings.transaction_timeout;
+        let performed = match action {
+            Action::Begin => self.begin(),
+            Action::Send => self.send(transaction),
+            Action::AwaitDeliveries => self.await_deliveries(timeout),
+            Action::SendOffsets => {
+                self.client
+                    .send_offsets_to_transaction(&self.offsets(transaction), group, timeout)
+            }
+            Action::Commit => self.client.commit_transaction(timeout),
+            Action::Abort => self.abort(timeout),
+            Action::Done | Action::Rewind | Action::Exit(_) => Ok(()),
+        };
+        performed.map_err(|source| Failed {
+            fact: fact(&source),
+            source,
+        })
     }
 }
 

@@ -1,11 +1,13 @@
 //! One transaction: refreshes, dead letters, and input offsets with the checkpoint in their metadata.
 //!
-//! [`protocol`] decides what to do next and does nothing; [`Emitter`] does it and decides nothing. No transaction is
-//! ever open when [`Emitter::commit`] returns.
+//! [`protocol`] decides what to do next and does nothing; an [`Emitter`] does it and decides nothing; [`transact`] leads
+//! from the one to the other. No transaction is ever open when it returns.
 
 mod kafka;
 mod metrics;
 pub mod protocol;
+mod transact;
 
-pub use kafka::{DeadLetter, Emitter, Error, Settings, Transaction};
+pub use kafka::{Emitter, Settings};
 pub use metrics::Metrics;
+pub use transact::{DeadLetter, Error, Failed, Steps, Transaction, transact};

@@ -1,12 +1,15 @@
 //! The one clock: nothing else in the crate asks the machine for the time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::runtime::Handle;
+
+use super::Stop;
 use crate::model::Timestamp;
 
-/// Tells the wall-clock time; cheap to clone. Tests set it.
+/// Tells the time, of day and passed; cheap to clone. Tests set it.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Reading);
 
@@ -14,7 +17,15 @@ pub struct Clock(Reading);
 enum Reading {
     #[default]
     System,
-    Set(Arc<AtomicI64>),
+    Set(Arc<Set>),
+}
+
+/// A clock that stands until it is moved.
+#[derive(Debug)]
+struct Set {
+    wall_us: AtomicI64,
+    made: Instant,
+    passed_us: AtomicU64,
 }
 
 impl Clock {
@@ -23,15 +34,29 @@ impl Clock {
         Self(Reading::System)
     }
 
-    /// Makes a clock that stands at `at` until [`Clock::set`] moves it; its clones move with it.
+    /// Makes a clock that stands at `at` until [`Clock::set`] or [`Clock::pass`] moves it; its clones move with it.
     pub fn set_to(at: Timestamp) -> Self {
-        Self(Reading::Set(Arc::new(AtomicI64::new(at.as_millis()))))
+        Self(Reading::Set(Arc::new(Set {
+            wall_us: AtomicI64::new(at.as_millis() * 1_000),
+            made: Instant::now(),
+            passed_us: AtomicU64::new(0),
+        })))
     }
 
-    /// Moves a clock made by [`Clock::set_to`]; the machine's clock is not ours to move and stays.
+    /// Steps the time of day of a clock made by [`Clock::set_to`]: no time passes. The machine's clock is not ours to
+    /// move and stays.
     pub fn set(&self, at: Timestamp) {
-        if let Reading::Set(millis) = &self.0 {
-            millis.store(at.as_millis(), Ordering::SeqCst);
+        if let Reading::Set(set) = &self.0 {
+            set.wall_us.store(at.as_millis() * 1_000, Ordering::SeqCst);
+        }
+    }
+
+    /// Lets `time` pass on a clock made by [`Clock::set_to`]; on the machine's it passes by itself.
+    pub fn pass(&self, time: Duration) {
+        if let Reading::Set(set) = &self.0 {
+            let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+            set.passed_us.fetch_add(micros, Ordering::SeqCst);
+            set.wall_us.fetch_add(micros.cast_signed(), Ordering::SeqCst);
         }
     }
 
@@ -39,7 +64,30 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Reading::System => system_now(),
-            Reading::Set(millis) => Timestamp::from_millis(millis.load(Ordering::SeqCst)),
+            Reading::Set(set) => Timestamp::from_millis(set.wall_us.load(Ordering::SeqCst).div_euclid(1_000)),
+        }
+    }
+
+    /// Returns a reading of the monotonic clock, to measure from.
+    pub fn instant(&self) -> Instant {
+        match &self.0 {
+            Reading::System => Instant::now(),
+            Reading::Set(set) => {
+                let passed = Duration::from_micros(set.passed_us.load(Ordering::SeqCst));
+                Instant(set.made.0 + passed)
+            }
+        }
+    }
+
+    /// Blocks for `time`, but not longer than until a stop is asked for. A clock that was set does not wait: the time
+    /// passes at once.
+    pub fn pause(&self, time: Duration, runtime: &Handle, stop: &Stop) {
+        match &self.0 {
+            Reading::System => runtime.block_on(async {
+                // Either end of the wait is fine.
+                drop(tokio::time::timeout(time, stop.cancelled()).await);
+            }),
+            Reading::Set(_) => self.pass(time),
         }
     }
 }

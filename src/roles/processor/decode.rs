@@ -22,17 +22,25 @@ const SCHEMA_PAUSE: Duration = Duration::from_secs(1);
 
 /// The schema of a record cannot be had: the process ends, and goes on with this record when it is started again.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub enum Error {
+    /// The record names a registry's schema, and there is no registry.
     #[error("the record's schema {0} is known to a registry only, and none is configured: set registry.url")]
     NoRegistry(SchemaId),
+    /// The registry was away for too long.
     #[error("the registry did not tell schema {id} within {SCHEMA_WAIT_MAX:?}")]
-    RegistryAway { id: SchemaId, source: registry::Error },
+    RegistryAway {
+        /// The schema.
+        id: SchemaId,
+        /// What the registry answered last.
+        source: registry::Error,
+    },
+    /// A stop was asked for while a record waited for its schema.
     #[error("told to stop while waiting for a schema")]
     Stopped,
 }
 
 /// Decodes for one worker.
-pub(super) struct Decoder {
+pub struct Decoder {
     events: RefCell<EventDecoder>,
     registry: Option<registry::Handle>,
     runtime: Handle,
@@ -62,7 +70,7 @@ impl Decoded<'_> {
 
 impl Decoder {
     /// Makes a decoder that asks `registry`, if there is one, on `runtime`.
-    pub(super) fn new(registry: Option<registry::Handle>, runtime: Handle) -> Self {
+    pub fn new(registry: Option<registry::Handle>, runtime: Handle) -> Self {
         Self {
             events: RefCell::new(EventDecoder::new()),
             registry,
@@ -82,7 +90,7 @@ impl Decoder {
     /// The record's schema cannot be had now: this says nothing about the record, which must be read again.
     pub(super) fn decode<'a>(
         &self,
-        record: &'a consume::Record<'_>,
+        record: &'a impl consume::Record,
         run: Run,
         now: Timestamp,
         stop: &Stop,
@@ -104,7 +112,7 @@ impl Decoder {
     /// Returns the content, or the reason for which there is none.
     fn content<'a>(
         &self,
-        record: &'a consume::Record<'_>,
+        record: &'a impl consume::Record,
         stop: &Stop,
     ) -> Result<Result<wire::Decoded<'a>, String>, Error> {
         let Some(value) = record.value() else {
@@ -159,7 +167,7 @@ impl Decoder {
     }
 }
 
-fn dead_letter(record: &consume::Record<'_>, run: Run, reason: String) -> DeadLetter {
+fn dead_letter(record: &impl consume::Record, run: Run, reason: String) -> DeadLetter {
     DeadLetter {
         partition: record.partition(),
         offset: record.offset(),

@@ -5,13 +5,12 @@ use prometheus::{
 };
 
 use crate::coalesce::Counts;
-use crate::kafka::ClientFacts;
 use crate::model::{CloseReason, Partition, Priority, Refresh, RunCause, Timestamp};
 use crate::observe::buckets;
 
 /// Counters, gauges and delays of one process; shared by its workers.
 #[derive(Clone, Debug)]
-pub(super) struct Metrics {
+pub struct Metrics {
     consumed: IntCounter,
     events: IntCounter,
     coalesced: IntCounter,
@@ -37,8 +36,12 @@ pub(super) struct Metrics {
 
 impl Metrics {
     /// Registers them; every priority and closing reason shows from the start, at zero.
+    ///
+    /// # Errors
+    ///
+    /// A name is taken already: they were registered twice.
     #[expect(clippy::too_many_lines, reason = "a list: a line for each metric")]
-    pub(super) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let count = |name, help| counter(registry, name, help);
         let count_by = |name, help, labels: &[&str]| labelled(registry, name, help, labels);
         let metrics = Self {
@@ -178,9 +181,8 @@ impl Metrics {
     pub(super) fn stands(
         &self,
         partition: Partition,
-        topic: &str,
         coalescer: &crate::coalesce::Coalescer,
-        facts: &ClientFacts,
+        log_end: Option<i64>,
     ) {
         let label = partition.to_string();
         self.open_windows
@@ -189,7 +191,7 @@ impl Metrics {
         self.behind
             .with_label_values(&[&label])
             .set(i64::from(coalescer.is_behind()));
-        if let Some(end) = facts.log_end(topic, partition.number()) {
+        if let Some(end) = log_end {
             self.lag
                 .with_label_values(&[&label])
                 .set((end - coalescer.position().number()).max(0));

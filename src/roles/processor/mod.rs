@@ -6,15 +6,14 @@ mod partition;
 mod urgency;
 mod worker;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use self::decode::Decoder;
-use self::metrics::Metrics;
-use self::worker::Worker;
+pub use self::decode::Decoder;
+pub use self::metrics::Metrics;
+pub use self::worker::{Error, State, Worker};
 use super::Surroundings;
 use super::start::{Schemas, find_schemas, find_topics};
 use crate::coalesce::Limits;
@@ -112,7 +111,7 @@ async fn prepare(settings: &Settings, stop: &Stop, gate: &Gate) -> anyhow::Resul
 
 /// Waits for the workers; one that ends early, or panics, stops the others.
 async fn supervise(
-    mut workers: JoinSet<Result<(), worker::Error>>,
+    mut workers: JoinSet<Result<(), Error>>,
     stop: &Stop,
     drain_timeout: Duration,
 ) -> anyhow::Result<()> {
@@ -162,8 +161,8 @@ struct Setup {
 
 impl Setup {
     /// Builds the worker on its own thread and runs it.
-    fn work(self) -> Result<(), worker::Error> {
-        let failed = |source| worker::Error::Emit {
+    fn work(self) -> Result<(), Error> {
+        let failed = |source| Error::Emit {
             worker: self.number,
             source,
         };
@@ -184,15 +183,11 @@ impl Setup {
             );
         }
         tracing::debug!(worker = self.number, "transactional id taken over");
-        let facts = Arc::default();
         let consume = self.consume_settings();
-        let consumer =
-            Consumer::join(&self.settings.kafka, &consume, Arc::clone(&facts)).map_err(|source| {
-                worker::Error::Consume {
-                    worker: self.number,
-                    source,
-                }
-            })?;
+        let consumer = Consumer::join(&self.settings.kafka, &consume).map_err(|source| Error::Consume {
+            worker: self.number,
+            source,
+        })?;
         let settings = Settings {
             consume,
             ..self.settings
@@ -200,10 +195,9 @@ impl Setup {
         Worker {
             number: self.number,
             settings,
-            consumer,
+            source: consumer,
             emitter,
             decoder: Decoder::new(self.schemas.registry, self.runtime),
-            facts,
             metrics: self.metrics,
             clock: self.around.clock,
             stop: self.around.stop,

@@ -23,7 +23,7 @@ const STALL_TIME: Duration = Duration::from_secs(60);
      kafka-consumer-groups --bootstrap-server BROKERS --group {group} --topic {topic}:{partition} \
      --reset-offsets --to-offset {offset} --execute"
 )]
-pub(super) struct UnreadableMetadata {
+pub struct UnreadableMetadata {
     topic: String,
     group: String,
     partition: Partition,
@@ -60,10 +60,10 @@ pub(super) struct Owned {
 
 impl Owned {
     /// Takes the partition over in `state`.
-    pub(super) fn restore(partition: Partition, state: Checkpoint, limits: Limits) -> Self {
+    pub(super) fn restore(partition: Partition, state: Checkpoint, limits: Limits, now: Instant) -> Self {
         Self {
             restored_position: state.position,
-            stood: (state.position, Instant::now()),
+            stood: (state.position, now),
             coalescer: Coalescer::restore(partition, state.clone(), limits),
             committed: state,
             refreshes: Vec::new(),
@@ -146,13 +146,13 @@ impl Owned {
     ///
     /// librdkafka stops reading a partition whose position has left the log and says so once, in an event that a
     /// rebalance at that moment makes it forget.
-    pub(super) fn is_stalled(&mut self, log_end: Option<i64>) -> bool {
+    pub(super) fn is_stalled(&mut self, log_end: Option<i64>, now: Instant) -> bool {
         let position = self.coalescer.position();
         let has_more = log_end.is_some_and(|end| end > position.number());
         if !has_more || self.stood.0 != position {
-            self.stood = (position, Instant::now());
+            self.stood = (position, now);
         }
-        self.stood.1.elapsed() >= STALL_TIME
+        now.since(self.stood.1) >= STALL_TIME
     }
 
     /// Says whether something waits for a commit.

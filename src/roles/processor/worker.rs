@@ -4,7 +4,6 @@
 //! ever open across a poll, and a rebalance is answered between two transactions.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::metrics::Metrics;
@@ -12,9 +11,8 @@ use super::partition::{Owned, UnreadableMetadata, state_of};
 use super::urgency::most_urgent_first;
 use super::{Settings, decode::Decoder};
 use crate::coalesce::Limits;
-use crate::consume::{self, Consumer, Input};
-use crate::emit::{self, Emitter, Transaction};
-use crate::kafka::ClientFacts;
+use crate::consume::{self, Input, Record as _, Source};
+use crate::emit::{self, Steps, Transaction};
 use crate::lifecycle::{Clock, Exit, Gate, Instant, Stop};
 use crate::model::{Partition, RunCause, Timestamp};
 
@@ -38,22 +36,42 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Why a worker ended before it was told to.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub enum Error {
+    /// What is beside a committed offset cannot be read.
     #[error(transparent)]
     Metadata(#[from] Box<UnreadableMetadata>),
+    /// The consumer cannot go on, or could not for too long.
     #[error("the consumer of worker {worker} ended")]
-    Consume { worker: usize, source: consume::Error },
+    Consume {
+        /// Which one of its process.
+        worker: usize,
+        /// Why.
+        source: consume::Error,
+    },
+    /// The producer cannot go on.
     #[error("the transactions of worker {worker} ended")]
-    Emit { worker: usize, source: emit::Error },
+    Emit {
+        /// Which one of its process.
+        worker: usize,
+        /// Why.
+        source: emit::Error,
+    },
+    /// Too many transactions in a row were aborted.
     #[error("worker {worker} failed {FAILURES_IN_A_ROW_MAX} times in a row")]
-    KeepsFailing { worker: usize, source: emit::Error },
+    KeepsFailing {
+        /// Which one of its process.
+        worker: usize,
+        /// The last failure.
+        source: emit::Error,
+    },
+    /// A record's schema cannot be had.
     #[error("could not read the schema of a record")]
     Decode(#[from] super::decode::Error),
 }
 
 impl Error {
     /// Says how the process ends: for good, or because of something outside that may pass.
-    pub(super) fn exit(&self) -> Exit {
+    pub fn exit(&self) -> Exit {
         match self {
             Self::Metadata(_) | Self::Emit { .. } => Exit::Fatal,
             Self::Consume {
@@ -67,21 +85,29 @@ impl Error {
 }
 
 /// Everything one worker holds.
-pub(super) struct Worker {
-    pub(super) number: usize,
-    pub(super) settings: Settings,
-    pub(super) consumer: Consumer,
-    pub(super) emitter: Emitter,
-    pub(super) decoder: Decoder,
-    pub(super) facts: Arc<ClientFacts>,
-    pub(super) metrics: Metrics,
-    pub(super) clock: Clock,
-    pub(super) stop: Stop,
-    pub(super) gate: Gate,
+pub struct Worker<S, E> {
+    /// Which one of its process.
+    pub number: usize,
+    /// What it needs to know.
+    pub settings: Settings,
+    /// Its place in the group.
+    pub source: S,
+    /// Its producer.
+    pub emitter: E,
+    /// Reads the records' values.
+    pub decoder: Decoder,
+    /// Where it counts.
+    pub metrics: Metrics,
+    /// The time of day and the time that passes.
+    pub clock: Clock,
+    /// Says when to stop.
+    pub stop: Stop,
+    /// Says whether it is ready.
+    pub gate: Gate,
 }
 
 /// What changes while a worker runs.
-struct State {
+pub struct State {
     owned: BTreeMap<Partition, Owned>,
     joined: bool,
     /// All partitions are being given back, to be taken over anew.
@@ -92,19 +118,18 @@ struct State {
     failures_in_a_row: u32,
 }
 
-impl Worker {
+impl<S, E> Worker<S, E>
+where
+    S: Source,
+    E: Steps<Group = S::Group>,
+{
     /// Runs until told to stop: then finishes the open work, commits and leaves the group.
-    pub(super) fn run(self) -> Result<(), Error> {
-        let now = Instant::now();
-        let mut state = State {
-            owned: BTreeMap::new(),
-            joined: false,
-            rejoining: false,
-            committed_at: now,
-            position_committed_at: now,
-            shown_at: now,
-            failures_in_a_row: 0,
-        };
+    ///
+    /// # Errors
+    ///
+    /// It ended before it was told to: [`Error`] says why.
+    pub fn run(self) -> Result<(), Error> {
+        let mut state = self.begin();
         while !self.stop.is_cancelled() {
             match self.turn(&mut state) {
                 // The batch that waits for a schema is not fed: it is read again by the next owner.
@@ -112,16 +137,32 @@ impl Worker {
                 turned => turned?,
             }
         }
-        self.gate.not_ready("stopping");
-        self.finish(&mut state)?;
-        self.leave(&mut state)
+        self.end(&mut state)
+    }
+
+    /// Makes the state of a worker that owns nothing yet.
+    pub fn begin(&self) -> State {
+        let now = self.clock.instant();
+        State {
+            owned: BTreeMap::new(),
+            joined: false,
+            rejoining: false,
+            committed_at: now,
+            position_committed_at: now,
+            shown_at: now,
+            failures_in_a_row: 0,
+        }
     }
 
     /// Takes what is ready, closes what is due, commits when it is time.
-    fn turn(&self, state: &mut State) -> Result<(), Error> {
+    ///
+    /// # Errors
+    ///
+    /// The worker cannot go on: [`Error`] says why.
+    pub fn turn(&self, state: &mut State) -> Result<(), Error> {
         let wait = self.wait(state);
         // The consumer lends its records to the input, so its answers are worked off before the next poll.
-        match self.consumer.poll(wait) {
+        match self.source.poll(wait) {
             Input::Batch(records) => self.feed(&mut state.owned, &records)?,
             Input::LogEnd(partition) => {
                 if let Some(owned) = state.owned.get_mut(&partition) {
@@ -155,12 +196,19 @@ impl Worker {
         Ok(())
     }
 
+    /// Finishes the open work, commits and leaves the group.
+    ///
+    /// # Errors
+    ///
+    /// The clients failed for good.
+    pub fn end(&self, state: &mut State) -> Result<(), Error> {
+        self.gate.not_ready("stopping");
+        self.finish(state)?;
+        self.leave(state)
+    }
+
     /// Feeds records to the coalescers of their partitions.
-    fn feed(
-        &self,
-        owned: &mut BTreeMap<Partition, Owned>,
-        records: &[consume::Record<'_>],
-    ) -> Result<(), Error> {
+    fn feed(&self, owned: &mut BTreeMap<Partition, Owned>, records: &[S::Record<'_>]) -> Result<(), Error> {
         self.metrics.read(records.len());
         let now = self.clock.now();
         for records in records.chunk_by(|one, next| one.partition() == next.partition()) {
@@ -217,7 +265,7 @@ impl Worker {
             wait = wait.min(
                 self.settings
                     .commit_interval
-                    .saturating_sub(state.committed_at.elapsed()),
+                    .saturating_sub(self.elapsed(state.committed_at)),
             );
         }
         wait
@@ -225,9 +273,10 @@ impl Worker {
 
     /// Commits outputs at most every commit interval, and positions alone rarely.
     fn commit_if_due(&self, state: &mut State) -> Result<(), Error> {
-        let outputs_due = state.committed_at.elapsed() >= self.settings.commit_interval
+        let outputs_due = self.elapsed(state.committed_at) >= self.settings.commit_interval
             && state.owned.values().any(Owned::is_due);
-        let positions_due = state.position_committed_at.elapsed() >= self.settings.position_commit_interval;
+        let positions_due =
+            self.elapsed(state.position_committed_at) >= self.settings.position_commit_interval;
         if !outputs_due && !positions_due {
             return Ok(());
         }
@@ -238,7 +287,7 @@ impl Worker {
             .map(|(partition, _)| *partition)
             .collect();
         if positions_due {
-            state.position_committed_at = Instant::now();
+            state.position_committed_at = self.clock.instant();
         }
         match self.commit(state, &partitions) {
             Ok(()) => Ok(()),
@@ -262,11 +311,11 @@ impl Worker {
             return Ok(());
         }
         most_urgent_first(&mut transaction.refreshes);
-        let Some(group) = self.consumer.group_metadata() else {
+        let Some(group) = self.source.group_metadata() else {
             return Err(emit::Error::not_a_member());
         };
-        self.emitter.commit(&transaction, &group)?;
-        state.committed_at = Instant::now();
+        emit::transact(&self.emitter, &transaction, &group)?;
+        state.committed_at = self.clock.instant();
         state.failures_in_a_row = 0;
         let now = self.clock.now();
         for refresh in &transaction.refreshes {
@@ -312,7 +361,7 @@ impl Worker {
     /// Takes partitions over from the state that the group has committed for them.
     fn take_over(&self, state: &mut State, partitions: &[Partition]) -> Result<(), Error> {
         let positions = self.restore(state, partitions)?;
-        self.consumer.start(&positions).map_err(|source| Error::Consume {
+        self.source.start(&positions).map_err(|source| Error::Consume {
             worker: self.number,
             source,
         })?;
@@ -329,7 +378,7 @@ impl Worker {
         self.metrics.rewinds.inc();
         for attempt in 1.. {
             let positions = self.restore(state, partitions)?;
-            match self.consumer.rewind(&positions) {
+            match self.source.rewind(&positions) {
                 Ok(()) => break,
                 Err(source @ consume::Error::Rejoin { .. }) if attempt >= SEEKS_REFUSED_MAX => {
                     self.rejoin(state, &source);
@@ -355,7 +404,7 @@ impl Worker {
         );
         (state.rejoining, state.joined) = (true, false);
         self.metrics.rewinds.inc();
-        self.consumer.unsubscribe();
+        self.source.unsubscribe();
     }
 
     /// Builds the coalescers of `partitions` from what is committed; returns where to read each from.
@@ -380,7 +429,7 @@ impl Worker {
             )
             .map_err(Box::new)?;
             self.note_run(&checkpoint.run, committed, now);
-            let owned = Owned::restore(committed.partition, checkpoint, limits);
+            let owned = Owned::restore(committed.partition, checkpoint, limits, self.clock.instant());
             positions.push((
                 committed.partition,
                 owned.coalescer.read_from(committed.log_start),
@@ -412,7 +461,7 @@ impl Worker {
     fn ask_committed(&self, partitions: &[Partition]) -> Result<Vec<consume::Committed>, Error> {
         let mut attempt = 1;
         loop {
-            match self.consumer.committed(partitions) {
+            match self.source.committed(partitions) {
                 Ok(committed) => return Ok(committed),
                 Err(source) => self.endure(source, attempt)?,
             }
@@ -477,11 +526,11 @@ impl Worker {
             .inc_by(partitions.len() as u64);
         let numbers: Vec<_> = partitions.iter().map(|partition| partition.number()).collect();
         tracing::info!(worker = self.number, partitions = ?numbers, how, "partitions given back");
-        let mut released = self.consumer.release(partitions);
+        let mut released = self.source.release(partitions);
         // Not before the last is gone: librdkafka would forget an `unsubscribe` that waits for a rebalance to end.
         if state.rejoining && state.owned.is_empty() {
             state.rejoining = false;
-            released = released.and_then(|()| self.consumer.subscribe());
+            released = released.and_then(|()| self.source.subscribe());
         }
         released.map_err(|source| Error::Consume {
             worker: self.number,
@@ -517,19 +566,19 @@ impl Worker {
 
     /// Leaves the group, so that others take over at once (a static member's place is kept for its return).
     fn leave(&self, state: &mut State) -> Result<(), Error> {
-        let began = Instant::now();
+        let began = self.clock.instant();
         state.rejoining = false;
-        self.consumer.close().map_err(|source| Error::Consume {
+        self.source.close().map_err(|source| Error::Consume {
             worker: self.number,
             source,
         })?;
-        while !self.consumer.is_closed() && began.elapsed() < self.settings.drain_timeout {
-            match self.consumer.poll(WAIT_MAX) {
+        while !self.source.is_closed() && self.elapsed(began) < self.settings.drain_timeout {
+            match self.source.poll(WAIT_MAX) {
                 Input::Revoked(partitions) | Input::Lost(partitions) => {
                     self.release(state, &partitions, "revoked")?
                 }
                 Input::Assigned(partitions) => {
-                    self.consumer
+                    self.source
                         .release(&partitions)
                         .map_err(|source| Error::Consume {
                             worker: self.number,
@@ -546,36 +595,35 @@ impl Worker {
     /// Waits before another try, but not longer than until a stop is asked for.
     fn pause(&self, failures: u32) {
         let pause = PAUSE_MIN.saturating_mul(1 << failures.min(10)).min(PAUSE_MAX);
-        self.decoder.runtime().block_on(async {
-            // Either end of the wait is fine.
-            drop(tokio::time::timeout(pause, self.stop.cancelled()).await);
-        });
+        self.clock.pause(pause, self.decoder.runtime(), &self.stop);
+    }
+
+    fn elapsed(&self, since: Instant) -> Duration {
+        self.clock.instant().since(since)
     }
 
     /// Tells readiness and metrics how things stand, a few times a second.
     fn show(&self, state: &mut State) {
-        if state.shown_at.elapsed() < WAIT_MAX {
+        if self.elapsed(state.shown_at) < WAIT_MAX {
             return;
         }
-        state.shown_at = Instant::now();
-        if self.facts.is_disconnected() {
+        state.shown_at = self.clock.instant();
+        if self.source.is_disconnected() {
             self.gate.not_ready("no broker is connected");
         } else if state.joined {
             self.gate.ready();
         } else {
             self.gate.not_ready("waits for partitions from the group");
         }
-        let topic = &self.settings.consume.topic;
         let mut stalled = None;
         for (partition, owned) in &mut state.owned {
-            self.metrics
-                .stands(*partition, topic, &owned.coalescer, &self.facts);
-            let log_end = self.facts.log_end(topic, partition.number());
-            if owned.is_stalled(log_end) {
+            let log_end = self.source.log_end(*partition);
+            self.metrics.stands(*partition, &owned.coalescer, log_end);
+            if owned.is_stalled(log_end, state.shown_at) {
                 stalled = Some(*partition);
             }
         }
-        if let Some(partition) = stalled.filter(|_| !self.facts.is_disconnected()) {
+        if let Some(partition) = stalled.filter(|_| !self.source.is_disconnected()) {
             self.rejoin(
                 state,
                 &format_args!("partition {partition} has records and is not read"),
