@@ -132,5 +132,5 @@ fn readable(error: &anyhow::Error) -> String {
         .chain()
         .map(ToString::to_string)
         .filter(|cause| Some(cause) != mark.as_ref());
-    causes.collect::<Vec<_>>().join(": ")
+    observe::joined(causes)
 }
