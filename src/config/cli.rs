@@ -24,7 +24,10 @@ Exit codes:
   1    a check found something: the audit is not exact, topics differ, the lag is above --max
   2    bad usage or configuration
   3    something outside failed: brokers unreachable, a port in use, a timeout
-  4    a Kafka client was fenced or failed for good: start the process again
+  4    a Kafka client failed for good: start the process again
+  5    fenced: another process has the same processor.instance_id
+  6    the state beside a committed offset cannot be read: the message names the way out
+  101  a defect in frontstream: a panic, which the log has
   130  ended by a second Ctrl-C";
 
 /// Turns Front's webhooks into a reliable Kafka stream of prioritised conversation refreshes.

@@ -10,14 +10,15 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{
     BaseConsumer, Consumer as _, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
 };
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Message as _, Offset as KafkaOffset, TopicPartitionList};
 
 use super::source::{Committed, Input, Record, Source};
-use crate::kafka::{self, Class, ClientFacts};
+use crate::kafka::{self, Class, ClientFacts, ErrorCounts, Reporter};
+use crate::lifecycle::Exit;
 use crate::model::{Offset, Partition, Timestamp};
 
 /// How many records one batch holds at most: some milliseconds of work, so that deadlines are seen in time.
@@ -72,6 +73,14 @@ pub enum Error {
         /// What the client said.
         source: KafkaError,
     },
+    /// The group has a new generation: what is ours comes with the rebalance. No error; until then as for `Rewind`.
+    #[error("could not {attempt}: the group has a new generation")]
+    Rebalanced {
+        /// What was attempted.
+        attempt: &'static str,
+        /// What the client said.
+        source: KafkaError,
+    },
     /// The position is no longer in the log, and librdkafka reads no further from it: [`Consumer::unsubscribe`], and
     /// take the partition over anew.
     #[error("could not {attempt}: the position is not in the log any more")]
@@ -89,8 +98,20 @@ pub enum Error {
         /// What the client said.
         source: KafkaError,
     },
+    /// The group holds our instance id for the process before this one (KIP-848 only): this one ends, and is let in when
+    /// that one's session has ended.
+    #[error(
+        "could not {attempt}: the group still holds this instance id for the process before; it is let in when that \
+         session has ended (group.consumer.session.timeout.ms of the broker)"
+    )]
+    Unreleased {
+        /// What was attempted.
+        attempt: &'static str,
+        /// What the client said.
+        source: KafkaError,
+    },
     /// The consumer cannot go on: the process ends.
-    #[error("could not {attempt}")]
+    #[error("could not {attempt}: the consumer cannot go on")]
     Fatal {
         /// What was attempted.
         attempt: &'static str,
@@ -100,13 +121,36 @@ pub enum Error {
 }
 
 impl Error {
-    fn new(attempt: &'static str, source: KafkaError) -> Self {
-        match kafka::classify(&source) {
+    fn new(attempt: &'static str, class: Class, source: KafkaError) -> Self {
+        match class {
             Class::Retriable => Self::Retry { attempt, source },
+            Class::Rebalanced => Self::Rebalanced { attempt, source },
             Class::Abortable => Self::Rewind { attempt, source },
+            Class::Unreleased => Self::Unreleased { attempt, source },
             Class::OutOfRange => Self::Rejoin { attempt, source },
             Class::Fenced => Self::Fenced { attempt, source },
             Class::Fatal => Self::Fatal { attempt, source },
+        }
+    }
+
+    /// Says whether the worker can go on, after what the error is named for.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Retry { .. } | Self::Rewind { .. } | Self::Rebalanced { .. } | Self::Rejoin { .. } => true,
+            Self::Unreleased { .. } | Self::Fenced { .. } | Self::Fatal { .. } => false,
+        }
+    }
+
+    /// Says how the process ends for it, where it does not pass.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Retry { .. }
+            | Self::Rewind { .. }
+            | Self::Rebalanced { .. }
+            | Self::Rejoin { .. }
+            | Self::Unreleased { .. } => Exit::Outside,
+            Self::Fenced { .. } => Exit::Fenced,
+            Self::Fatal { .. } => Exit::Fatal,
         }
     }
 }
@@ -142,6 +186,7 @@ pub struct Consumer {
     client: BaseConsumer<Context>,
     topic: String,
     facts: Arc<ClientFacts>,
+    errors: ErrorCounts,
     /// What came up behind the records of a batch that was handed out first.
     next: RefCell<VecDeque<Input<Message<'static>>>>,
 }
@@ -152,6 +197,7 @@ struct Context {
     /// Nobody will answer any more: partitions are given back on the spot, or dropping the client would hang.
     dropped: AtomicBool,
     facts: Arc<ClientFacts>,
+    log: kafka::ClientLog,
 }
 
 #[derive(Debug)]
@@ -162,7 +208,7 @@ enum Rebalance {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        kafka::log_line(level, facility, message);
+        self.log.line(level, facility, message);
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -170,11 +216,8 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        // The end of a partition comes here too; it is an input and no error.
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
-            return;
-        }
-        tracing::warn!(%error, reason, "the consumer reports an error and goes on");
+        // Each comes out of `poll` as well, where the worker says what it does about it; here are the client's words.
+        tracing::debug!(%error, reason, "the consumer reports an error");
     }
 }
 
@@ -210,25 +253,43 @@ impl Consumer {
     /// # Errors
     ///
     /// [`Error::Fatal`] when the settings are refused by the client.
-    pub fn join(connection: &kafka::Settings, settings: &Settings) -> Result<Self, Error> {
+    pub fn join(
+        connection: &kafka::Settings,
+        settings: &Settings,
+        errors: ErrorCounts,
+    ) -> Result<Self, Error> {
         let facts = Arc::default();
         let context = Context {
             rebalances: Mutex::default(),
             dropped: AtomicBool::new(false),
             facts: Arc::clone(&facts),
+            log: kafka::ClientLog::default(),
         };
         let attempt = "set up the consumer";
         let client = BaseConsumer::from_config_and_context(&client_config(connection, settings), context)
-            .map_err(|source| Error::new(attempt, source))?;
+            .map_err(|source| Error::new(attempt, kafka::classify(&source), source))?;
         kafka::await_connection(client.client(), &settings.topic);
         let consumer = Self {
             client,
             topic: settings.topic.clone(),
             facts,
+            errors,
             next: RefCell::default(),
         };
         consumer.subscribe()?;
         Ok(consumer)
+    }
+
+    fn error(&self, attempt: &'static str, source: KafkaError) -> Error {
+        let class = kafka::classify(&source);
+        self.errors.count(Reporter::Consumer, class);
+        Error::new(attempt, class, source)
+    }
+
+    /// Makes the error of a rebalance that cannot be answered: whatever the client says, there is no other answer.
+    fn fatal(&self, attempt: &'static str, source: KafkaError) -> Error {
+        self.errors.count(Reporter::Consumer, Class::Fatal);
+        Error::Fatal { attempt, source }
     }
 
     fn next_rebalance(&self) -> Option<Input<Message<'static>>> {
@@ -280,7 +341,7 @@ impl Source for Consumer {
     fn subscribe(&self) -> Result<(), Error> {
         self.client
             .subscribe(&[&self.topic])
-            .map_err(|source| Error::new("subscribe", source))
+            .map_err(|source| self.error("subscribe", source))
     }
 
     fn unsubscribe(&self) {
@@ -312,7 +373,7 @@ impl Source for Consumer {
                 Some(Err(error)) => {
                     self.next
                         .borrow_mut()
-                        .push_back(Input::Error(Error::new("read", error)));
+                        .push_back(Input::Error(self.error("read", error)));
                     break;
                 }
                 None => break,
@@ -330,16 +391,16 @@ impl Source for Consumer {
         let committed = self
             .client
             .committed_offsets(self.list(partitions), QUESTION_TIMEOUT)
-            .map_err(|source| Error::new("fetch the committed offsets", source))?;
+            .map_err(|source| self.error("fetch the committed offsets", source))?;
         let mut answers = Vec::with_capacity(partitions.len());
         for element in committed.elements() {
             element
                 .error()
-                .map_err(|source| Error::new("fetch a committed offset", source))?;
+                .map_err(|source| self.error("fetch a committed offset", source))?;
             let (start, end) = self
                 .client
                 .fetch_watermarks(&self.topic, element.partition(), QUESTION_TIMEOUT)
-                .map_err(|source| Error::new("ask where a log begins", source))?;
+                .map_err(|source| self.error("ask where a log begins", source))?;
             answers.push(Committed {
                 partition: Partition::new(element.partition()).expect("we asked for a partition"),
                 offset: match element.offset() {
@@ -364,10 +425,7 @@ impl Source for Consumer {
             RebalanceProtocol::Cooperative => self.client.incremental_assign(&list),
             RebalanceProtocol::Eager | RebalanceProtocol::None => self.client.assign(&list),
         };
-        started.map_err(|source| Error::Fatal {
-            attempt: "take partitions over",
-            source,
-        })
+        started.map_err(|source| self.fatal("take partitions over", source))
     }
 
     fn release(&self, partitions: &[Partition]) -> Result<(), Error> {
@@ -375,21 +433,18 @@ impl Source for Consumer {
             RebalanceProtocol::Cooperative => self.client.incremental_unassign(&self.list(partitions)),
             RebalanceProtocol::Eager | RebalanceProtocol::None => self.client.unassign(),
         };
-        released.map_err(|source| Error::Fatal {
-            attempt: "give partitions back",
-            source,
-        })
+        released.map_err(|source| self.fatal("give partitions back", source))
     }
 
     fn rewind(&self, positions: &[(Partition, Offset)]) -> Result<(), Error> {
         let sought = self
             .client
             .seek_partitions(self.positioned(positions), QUESTION_TIMEOUT)
-            .map_err(|source| Error::new("rewind", source))?;
+            .map_err(|source| self.error("rewind", source))?;
         for element in sought.elements() {
             element
                 .error()
-                .map_err(|source| Error::new("rewind a partition", source))?;
+                .map_err(|source| self.error("rewind a partition", source))?;
         }
         self.next
             .borrow_mut()
@@ -410,7 +465,7 @@ impl Source for Consumer {
     fn close(&self) -> Result<(), Error> {
         self.client
             .close_queue()
-            .map_err(|source| Error::new("leave the group", source))
+            .map_err(|source| self.error("leave the group", source))
     }
 
     fn is_closed(&self) -> bool {
@@ -435,8 +490,15 @@ impl Drop for Consumer {
 }
 
 fn give_everything_back(consumer: &BaseConsumer<Context>) {
-    if let Err(error) = consumer.unassign() {
-        tracing::warn!(%error, "could not give partitions back while leaving; the session timeout does it");
+    let given_back = match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer
+            .assignment()
+            .and_then(|assignment| consumer.incremental_unassign(&assignment)),
+        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.unassign(),
+    };
+    if let Err(error) = given_back {
+        // Nothing is done about it: the client is dropped next, and what it still holds moves when its session ends.
+        tracing::debug!(%error, "could not give partitions back while leaving");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Does what the protocol decides, with one transactional producer.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
 use super::Metrics;
 use super::protocol::{Action, Fact};
 use super::transact::{DeadLetter, Error, Failed, Steps, Transaction};
-use crate::kafka::{self, Class, ClientFacts, TopicNames};
+use crate::kafka::{self, Class, ClientFacts, ErrorCounts, Reporter, TopicNames};
 use crate::lifecycle::Instant;
+use crate::observe::{Outage, causes};
 use crate::wire::{Encoding, checkpoint_v1, headers, refresh_v1};
 
 /// How long the wait for deliveries sleeps before it looks again.
@@ -25,6 +27,18 @@ use crate::wire::{Encoding, checkpoint_v1, headers, refresh_v1};
 /// librdkafka for what is left in whole milliseconds, so the last one is a busy loop. One of 1 ms is nothing else: it was
 /// nine tenths of the process's CPU at 2,000 events a second.
 const DELIVERY_PAUSE: Duration = Duration::from_micros(500);
+
+/// How long a record may take to be delivered, as a part of the transaction timeout: with half of it left, the abort reaches
+/// the coordinator before that ends the transaction by itself, which costs this producer its life.
+const DELIVERY_PART: u32 = 2;
+
+/// How long one question to commit or to abort waits for its answer at most, see
+/// [`ANSWER_ATTEMPTS_MAX`](super::protocol::ANSWER_ATTEMPTS_MAX).
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// The pause before a step's second try; it doubles with each further one, up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// How long one call of the abort waits before delivery reports are served again.
 const ABORT_SLICE: Duration = Duration::from_millis(50);
@@ -42,7 +56,7 @@ pub struct Settings {
     pub topics: TopicNames,
     /// `transactional.id`: stable per pod and worker, or random where no instance id is configured.
     pub transactional_id: String,
-    /// `transaction.timeout.ms`, and how long one step may take.
+    /// `transaction.timeout.ms`, and how long the steps before the commit may take together.
     pub transaction_timeout: Duration,
     /// The broker's `offset.metadata.max.bytes`.
     pub metadata_bytes_max: usize,
@@ -55,17 +69,23 @@ pub struct Emitter {
     client: BaseProducer<Context>,
     settings: Settings,
     metrics: Metrics,
+    errors: ErrorCounts,
+    /// When the transaction that is open was begun.
+    began: Cell<Instant>,
+    /// Steps that fail and are tried again.
+    trouble: Outage,
 }
 
 /// Keeps the first failed delivery of the transaction that is open.
 struct Context {
     failed: Mutex<Option<KafkaError>>,
     facts: Arc<ClientFacts>,
+    log: kafka::ClientLog,
 }
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        kafka::log_line(level, facility, message);
+        self.log.line(level, facility, message);
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -73,7 +93,9 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "the transactional producer reports an error and goes on");
+        // Not a warning: brokers that are away come twenty times a second here, and late, with the next delivery reports.
+        // The consumer says that they are away; what fails a transaction is told by the call that it fails.
+        tracing::debug!(%error, reason, "the transactional producer reports an error and goes on");
     }
 }
 
@@ -97,7 +119,15 @@ impl Emitter {
     /// # Errors
     ///
     /// [`Error::Fatal`] when the settings are refused by the client.
-    pub fn new(connection: &kafka::Settings, settings: Settings, metrics: Metrics) -> Result<Self, Error> {
+    pub fn new(
+        connection: &kafka::Settings,
+        settings: Settings,
+        metrics: Metrics,
+        errors: ErrorCounts,
+    ) -> Result<Self, Error> {
+        let delivery_ms = (settings.transaction_timeout / DELIVERY_PART)
+            .as_millis()
+            .to_string();
         let mut config = connection.client_config();
         config
             .set("transactional.id", &settings.transactional_id)
@@ -110,10 +140,14 @@ impl Emitter {
             // A transaction is one burst that is complete when it is handed over: nothing to linger for.
             .set("linger.ms", "0")
             .set("message.max.bytes", RECORD_BYTES_MAX)
+            // A record in flight is given up with its request: an abort waits for both.
+            .set("message.timeout.ms", &delivery_ms)
+            .set("socket.timeout.ms", &delivery_ms)
             .set("statistics.interval.ms", "1000");
         let context = Context {
             failed: Mutex::default(),
             facts: Arc::default(),
+            log: kafka::ClientLog::default(),
         };
         let client =
             BaseProducer::from_config_and_context(&config, context).map_err(|source| Error::Fatal {
@@ -124,6 +158,9 @@ impl Emitter {
             client,
             settings,
             metrics,
+            errors,
+            began: Cell::new(Instant::now()),
+            trouble: Outage::default(),
         })
     }
 
@@ -135,13 +172,21 @@ impl Emitter {
     pub fn init(&self, wait: Duration) -> Result<bool, Error> {
         let step = "take over the transactional id";
         kafka::await_connection(self.client.client(), &self.settings.topics.refresh);
-        match self.client.init_transactions(wait) {
-            Ok(()) => Ok(true),
-            Err(source) => match kafka::classify(&source) {
-                Class::Retriable => Ok(false),
-                Class::Fenced => Err(Error::Fenced { step, source }),
-                Class::Abortable | Class::OutOfRange | Class::Fatal => Err(Error::Fatal { step, source }),
-            },
+        let Err(source) = self.client.init_transactions(wait) else {
+            self.goes_on();
+            return Ok(true);
+        };
+        let class = kafka::classify(&source);
+        self.errors.count(Reporter::Producer, class);
+        match class {
+            Class::Retriable => {
+                self.say_retry(step, &source);
+                Ok(false)
+            }
+            Class::Fenced => Err(Error::Fenced { step, source }),
+            Class::Rebalanced | Class::Abortable | Class::OutOfRange | Class::Unreleased | Class::Fatal => {
+                Err(Error::Fatal { step, source })
+            }
         }
     }
 
@@ -152,6 +197,7 @@ impl Emitter {
             .lock()
             .expect("no one panics while holding the failure") = None;
         self.metrics.queue_fill.set(context.facts.queue_fill());
+        self.began.set(Instant::now());
         self.client.begin_transaction()
     }
 
@@ -220,13 +266,12 @@ impl Emitter {
 
     /// Hands one record over; while the producer's queue is full, serves deliveries until there is room.
     fn send_record(&self, record: BaseRecord<'_, [u8], [u8]>) -> Result<(), KafkaError> {
-        let began = Instant::now();
         let mut record = record;
         loop {
             match self.client.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), unsent))
-                    if began.elapsed() < self.settings.transaction_timeout =>
+                    if !self.left().is_zero() =>
                 {
                     record = unsent;
                     self.serve_deliveries();
@@ -238,7 +283,7 @@ impl Emitter {
 
     fn await_deliveries(&self, timeout: Duration) -> Result<(), KafkaError> {
         if self.await_no_record_in_flight(timeout).is_err() {
-            // Waiting on would only meet the coordinator's own time limit for the transaction.
+            // librdkafka gives a record up before: one that it says nothing of is counted as given up too.
             return Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut));
         }
         match self
@@ -281,6 +326,36 @@ impl Emitter {
             self.serve_deliveries();
         }
         Ok(())
+    }
+
+    /// Returns what the transaction that is open has left of its time.
+    fn left(&self) -> Duration {
+        self.settings
+            .transaction_timeout
+            .saturating_sub(self.began.get().elapsed())
+    }
+
+    fn say_retry(&self, step: &str, error: &KafkaError) {
+        if let Some(left_out) = self.trouble.failed(Instant::now()) {
+            tracing::warn!(
+                transactional_id = self.settings.transactional_id,
+                step,
+                error = %causes(error),
+                left_out,
+                "a step of the transactional producer fails: tries it again, nothing is lost"
+            );
+        }
+    }
+
+    fn goes_on(&self) {
+        if let Some(over) = self.trouble.over(Instant::now()) {
+            tracing::info!(
+                transactional_id = self.settings.transactional_id,
+                after = ?over.lasted,
+                failures = over.failures,
+                "the transactional producer goes on"
+            );
+        }
     }
 
     /// Takes one delivery report, or sleeps a little when there is none.
@@ -331,34 +406,59 @@ impl Steps for Emitter {
         let performed = match action {
             Action::Begin => self.begin(),
             Action::Send => self.send(transaction),
-            Action::AwaitDeliveries => self.await_deliveries(timeout),
+            Action::AwaitDeliveries => self.await_deliveries(self.left()),
             Action::SendOffsets => {
                 self.client
-                    .send_offsets_to_transaction(&self.offsets(transaction), group, timeout)
+                    .send_offsets_to_transaction(&self.offsets(transaction), group, self.left())
             }
-            Action::Commit => self.client.commit_transaction(timeout),
-            Action::Abort => self.abort(timeout),
+            Action::Commit => self.client.commit_transaction(timeout.min(ANSWER_WAIT_MAX)),
+            Action::Abort => self.abort(timeout.min(ANSWER_WAIT_MAX)),
             Action::Done | Action::Rewind | Action::Exit(_) => Ok(()),
         };
-        performed.map_err(|source| Failed {
-            fact: fact(&source),
-            source,
+        if performed.is_ok() && matches!(action, Action::Commit | Action::Abort) {
+            self.goes_on();
+        }
+        performed.map_err(|source| {
+            let class = class(&source);
+            self.errors.count(Reporter::Producer, class);
+            Failed {
+                fact: fact(action, class, &source, self.left()),
+                source,
+            }
         })
+    }
+
+    fn before_retry(&self, step: &'static str, attempts: u32, error: &KafkaError) {
+        self.say_retry(step, error);
+        let pause = PAUSE_MIN.saturating_mul(1 << attempts.min(10)).min(PAUSE_MAX);
+        let began = Instant::now();
+        while began.elapsed() < pause {
+            // The deliveries of a transaction that is aborted come in meanwhile.
+            self.serve_deliveries();
+        }
     }
 }
 
-/// Tells the protocol what an error means for the transaction that is open.
-fn fact(error: &KafkaError) -> Fact {
+/// Sorts what the client said of a step.
+fn class(error: &KafkaError) -> Class {
+    let class = kafka::classify(error);
     // A record that was refused or not delivered is missing: whatever the code, the rest must not be committed.
-    if matches!(error, KafkaError::MessageProduction(_)) {
-        return match kafka::classify(error) {
-            Class::Fenced => Fact::Fenced,
-            Class::Retriable | Class::Abortable | Class::OutOfRange | Class::Fatal => Fact::Abortable,
-        };
+    if matches!(error, KafkaError::MessageProduction(_)) && class != Class::Fenced {
+        Class::Abortable
+    } else {
+        class
     }
-    match kafka::classify(error) {
+}
+
+/// Tells the protocol what an error means for the transaction that is open and has so much time `left`.
+fn fact(action: Action, class: Class, error: &KafkaError, left: Duration) -> Fact {
+    let before_commit = !matches!(action, Action::Commit | Action::Abort);
+    match class {
+        // Trying on would only meet the coordinator's own time limit.
+        Class::Retriable if before_commit && left.is_zero() => Fact::Abortable,
         Class::Retriable => Fact::Retriable,
-        Class::Abortable | Class::OutOfRange => Fact::Abortable,
+        Class::Rebalanced | Class::Abortable | Class::OutOfRange | Class::Unreleased => Fact::Abortable,
+        Class::Fenced | Class::Fatal if left.is_zero() && kafka::may_have_expired(error) => Fact::Expired,
         Class::Fenced => Fact::Fenced,
         Class::Fatal => Fact::Fatal,
     }
@@ -370,5 +470,123 @@ impl std::fmt::Debug for Emitter {
         f.debug_struct("Emitter")
             .field("settings", &self.settings)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an error means for a transaction with time left, and for one without.
+    #[test]
+    fn an_error_means_so_much_for_the_transaction() {
+        use RDKafkaErrorCode as Code;
+        let produced = KafkaError::MessageProduction;
+        let called = KafkaError::Flush;
+        let cases = [
+            // A record that is missing: never commit the rest.
+            (
+                Action::AwaitDeliveries,
+                produced(Code::MessageTimedOut),
+                Fact::Abortable,
+                Fact::Abortable,
+            ),
+            (
+                Action::AwaitDeliveries,
+                produced(Code::PurgeQueue),
+                Fact::Abortable,
+                Fact::Abortable,
+            ),
+            (
+                Action::Send,
+                produced(Code::QueueFull),
+                Fact::Abortable,
+                Fact::Abortable,
+            ),
+            (
+                Action::Send,
+                produced(Code::MessageSizeTooLarge),
+                Fact::Abortable,
+                Fact::Abortable,
+            ),
+            (
+                Action::Send,
+                produced(Code::TopicAuthorizationFailed),
+                Fact::Abortable,
+                Fact::Abortable,
+            ),
+            // Who refuses us: another process, or a coordinator that had the time to end the transaction.
+            (
+                Action::AwaitDeliveries,
+                produced(Code::InvalidProducerEpoch),
+                Fact::Fenced,
+                Fact::Expired,
+            ),
+            (Action::Abort, called(Code::Fenced), Fact::Fenced, Fact::Expired),
+            (
+                Action::Commit,
+                called(Code::ProducerFenced),
+                Fact::Fenced,
+                Fact::Expired,
+            ),
+            (
+                Action::Commit,
+                called(Code::FencedInstanceId),
+                Fact::Fenced,
+                Fact::Fenced,
+            ),
+            // Passing: tried again as long as the transaction has time, and from the commit on in any case.
+            (
+                Action::SendOffsets,
+                called(Code::OperationTimedOut),
+                Fact::Retriable,
+                Fact::Abortable,
+            ),
+            (
+                Action::Begin,
+                called(Code::BrokerTransportFailure),
+                Fact::Retriable,
+                Fact::Abortable,
+            ),
+            (
+                Action::Commit,
+                called(Code::OperationTimedOut),
+                Fact::Retriable,
+                Fact::Retriable,
+            ),
+            (
+                Action::Abort,
+                called(Code::OperationTimedOut),
+                Fact::Retriable,
+                Fact::Retriable,
+            ),
+            // The group went on without us.
+            (
+                Action::SendOffsets,
+                called(Code::IllegalGeneration),
+                Fact::Abortable,
+                Fact::Abortable,
+            ),
+            (
+                Action::SendOffsets,
+                called(Code::StaleMemberEpoch),
+                Fact::Abortable,
+                Fact::Abortable,
+            ),
+            // For good.
+            (
+                Action::SendOffsets,
+                called(Code::GroupAuthorizationFailed),
+                Fact::Fatal,
+                Fact::Fatal,
+            ),
+            (Action::Commit, called(Code::Fatal), Fact::Fatal, Fact::Fatal),
+        ];
+        for (action, error, in_time, too_late) in cases {
+            let class = class(&error);
+            let meant = |left| fact(action, class, &error, left);
+            assert_eq!(meant(Duration::from_secs(1)), in_time, "{action:?}: {error}");
+            assert_eq!(meant(Duration::ZERO), too_late, "{action:?}, too late: {error}");
+        }
     }
 }

@@ -18,7 +18,7 @@ pub(super) mod step {
 /// Counters and times of one process's transactions; shared by its workers.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    /// Transactions by outcome: `committed`, `aborted`, `exit`.
+    /// Transactions by outcome: `committed`, `aborted`, `rebalanced`, `exit`.
     pub(super) transactions: IntCounterVec,
     /// From begin to the commit's answer.
     pub(super) duration: Histogram,
@@ -89,7 +89,7 @@ impl Metrics {
 
     /// Makes every series show, so that an alert on its rate works from the first one on.
     fn show_zeros(&self) {
-        for outcome in ["committed", "aborted", "exit"] {
+        for outcome in ["committed", "aborted", "rebalanced", "exit"] {
             self.transactions.with_label_values(&[outcome]);
         }
         for step in step::ALL {

@@ -8,11 +8,17 @@
 //!
 //! A step that fails for a passing reason is tried again, [`ATTEMPTS_MAX`] times in all. Up to the commit a
 //! transaction can always be aborted, so running out of attempts means abort. From the commit on its outcome is
-//! the coordinator's: it can only be asked again, and when that does not help the process ends, because the next
-//! `init_transactions` under the same transactional id waits for the outcome and fences this producer.
+//! the coordinator's: it can only be asked again, [`ANSWER_ATTEMPTS_MAX`] times for commit and abort together, and when
+//! that does not help the process ends, because the next `init_transactions` under the same transactional id waits
+//! for the outcome and fences this producer.
 
-/// How often one step is tried. Each try of a blocking call waits for up to the call's own time limit.
+/// How often one step before the commit is tried. The shell bounds the time of all of them.
 pub const ATTEMPTS_MAX: u32 = 5;
+
+/// How often the coordinator is asked to commit or to abort. With at most 12 s for one (10 s of waiting, 2 s of pause)
+/// that is four minutes: brokers that restart are waited for, and `max.poll.interval.ms`, after which Kafka takes the
+/// partitions of a consumer that does not poll, is five.
+pub const ANSWER_ATTEMPTS_MAX: u32 = 20;
 
 /// What the shell does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +48,8 @@ pub enum Action {
 pub enum Exit {
     /// Another process has our transactional id or our group instance id.
     Fenced,
+    /// The transaction was open for too long, so that its coordinator ended it and with it this producer.
+    Expired,
     /// The client says that it cannot go on.
     Fatal,
     /// A commit or an abort was not answered: its outcome is the coordinator's to tell.
@@ -59,6 +67,9 @@ pub enum Fact {
     Abortable,
     /// Another process owns our identity.
     Fenced,
+    /// The coordinator refuses us as it refuses one whose identity another owns, but it has had the time to end the
+    /// transaction by itself.
+    Expired,
     /// The client cannot go on.
     Fatal,
 }
@@ -67,6 +78,7 @@ pub enum Fact {
 #[derive(Debug)]
 pub struct Protocol {
     action: Action,
+    /// Tries of this step, the present one included; of commit and abort together.
     attempts: u32,
 }
 
@@ -93,17 +105,38 @@ impl Protocol {
     pub fn on(&mut self, fact: Fact) {
         let next = match fact {
             Fact::Done => self.after_success(),
-            Fact::Retriable if self.attempts < ATTEMPTS_MAX => {
+            // An abort that was refused can be asked for again: librdkafka begins it anew.
+            Fact::Retriable | Fact::Abortable if self.is_asked_again(fact) => {
                 self.attempts += 1;
                 return;
             }
             Fact::Retriable => self.after_giving_up(),
             Fact::Abortable => self.after_refusal(),
             Fact::Fenced => Action::Exit(Exit::Fenced),
+            Fact::Expired => Action::Exit(Exit::Expired),
             Fact::Fatal => Action::Exit(Exit::Fatal),
         };
+        if self.action != Action::Commit {
+            self.attempts = 1;
+        }
         self.action = next;
-        self.attempts = 1;
+    }
+
+    /// Returns how often the action was tried, the try that is due included.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    fn is_asked_again(&self, fact: Fact) -> bool {
+        (fact == Fact::Retriable || self.action == Action::Abort) && self.attempts < self.attempts_max()
+    }
+
+    fn attempts_max(&self) -> u32 {
+        match self.action {
+            Action::Commit | Action::Abort => ANSWER_ATTEMPTS_MAX,
+            Action::Begin | Action::Send | Action::AwaitDeliveries | Action::SendOffsets => ATTEMPTS_MAX,
+            Action::Done | Action::Rewind | Action::Exit(_) => 1,
+        }
     }
 
     fn after_success(&self) -> Action {
@@ -120,7 +153,7 @@ impl Protocol {
         }
     }
 
-    /// Nobody answered, although asked [`ATTEMPTS_MAX`] times.
+    /// Nobody answered, although asked as often as it may be.
     fn after_giving_up(&self) -> Action {
         match self.action {
             Action::Begin | Action::Send | Action::AwaitDeliveries | Action::SendOffsets => Action::Abort,
@@ -190,17 +223,18 @@ mod tests {
     #[test]
     fn a_passing_failure_is_tried_again_a_bounded_number_of_times() {
         for step in STEPS {
+            let (attempts, expected) = if step == Action::Commit {
+                (ANSWER_ATTEMPTS_MAX, Action::Exit(Exit::OutcomeUnknown))
+            } else {
+                (ATTEMPTS_MAX, Action::Abort)
+            };
             let mut protocol = at(step);
-            for _ in 1..ATTEMPTS_MAX {
+            for attempt in 1..attempts {
+                assert_eq!(protocol.attempts(), attempt);
                 protocol.on(Fact::Retriable);
                 assert_eq!(protocol.action(), step);
             }
             protocol.on(Fact::Retriable);
-            let expected = if step == Action::Commit {
-                Action::Exit(Exit::OutcomeUnknown)
-            } else {
-                Action::Abort
-            };
             assert_eq!(protocol.action(), expected, "after {step:?}");
         }
     }
@@ -221,17 +255,34 @@ mod tests {
     #[test]
     fn an_unanswered_commit_is_never_aborted() {
         let mut protocol = at(Action::Commit);
-        for _ in 0..ATTEMPTS_MAX {
-            assert_ne!(protocol.action(), Action::Abort);
+        for _ in 0..ANSWER_ATTEMPTS_MAX {
+            assert_eq!(protocol.action(), Action::Commit);
             protocol.on(Fact::Retriable);
         }
         assert_eq!(protocol.action(), Action::Exit(Exit::OutcomeUnknown));
     }
 
     #[test]
+    fn the_coordinator_is_asked_so_often_in_all() {
+        let mut protocol = at(Action::Commit);
+        for _ in 1..ANSWER_ATTEMPTS_MAX {
+            protocol.on(Fact::Retriable);
+        }
+        protocol.on(Fact::Abortable);
+        assert_eq!(protocol.action(), Action::Abort);
+        protocol.on(Fact::Retriable);
+        assert_eq!(protocol.action(), Action::Exit(Exit::OutcomeUnknown));
+    }
+
+    #[test]
     fn a_lost_identity_ends_the_process_wherever_it_shows() {
+        let ends = [
+            (Fact::Fenced, Exit::Fenced),
+            (Fact::Expired, Exit::Expired),
+            (Fact::Fatal, Exit::Fatal),
+        ];
         for step in STEPS {
-            for (fact, exit) in [(Fact::Fenced, Exit::Fenced), (Fact::Fatal, Exit::Fatal)] {
+            for (fact, exit) in ends {
                 let mut protocol = at(step);
                 protocol.on(fact);
                 assert_eq!(protocol.action(), Action::Exit(exit));
@@ -240,10 +291,15 @@ mod tests {
     }
 
     #[test]
-    fn an_abort_that_fails_ends_the_process() {
-        let mut protocol = at(Action::SendOffsets);
-        protocol.on(Fact::Abortable);
-        protocol.on(Fact::Abortable);
-        assert_eq!(protocol.action(), Action::Exit(Exit::OutcomeUnknown));
+    fn an_abort_that_fails_is_tried_again_then_ends_the_process() {
+        for fact in [Fact::Abortable, Fact::Retriable] {
+            let mut protocol = at(Action::SendOffsets);
+            protocol.on(Fact::Abortable);
+            for _ in 0..ANSWER_ATTEMPTS_MAX {
+                assert_eq!(protocol.action(), Action::Abort);
+                protocol.on(fact);
+            }
+            assert_eq!(protocol.action(), Action::Exit(Exit::OutcomeUnknown));
+        }
     }
 }

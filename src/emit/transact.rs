@@ -5,7 +5,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::Metrics;
 use super::metrics::step;
 use super::protocol::{Action, Exit, Fact, Protocol};
-use crate::lifecycle::Instant;
+use crate::kafka::{self, Class};
+use crate::lifecycle::{self, Instant};
 use crate::model::{Checkpoint, Offset, Partition, Refresh, Run};
 
 /// A record that is set aside with its reason.
@@ -47,6 +48,14 @@ pub enum Error {
         /// What the client said.
         source: KafkaError,
     },
+    /// It was aborted because the group has a new generation: rewind as after any abort; nothing is wrong.
+    #[error("the transaction was aborted when it came to {step}: the group has a new generation")]
+    Rebalanced {
+        /// The step that was refused.
+        step: &'static str,
+        /// What the client said.
+        source: KafkaError,
+    },
     /// Another process has our transactional id or group instance id: this process ends.
     #[error("could not {step}: another process has this transactional id or group instance id")]
     Fenced {
@@ -55,8 +64,30 @@ pub enum Error {
         /// What the client said.
         source: KafkaError,
     },
+    /// The coordinator ended the transaction by itself and fenced this producer: this process ends and starts afresh.
+    #[error(
+        "could not {step}: the transaction was open for longer than processor.transaction_timeout, so that its \
+         coordinator ended it (or another process has this transactional id); nothing of it is visible"
+    )]
+    Expired {
+        /// The step that failed.
+        step: &'static str,
+        /// What the client said.
+        source: KafkaError,
+    },
+    /// The coordinator did not answer as often as it may be asked: this process ends, the next start learns the outcome.
+    #[error(
+        "could not {step}: the transaction coordinator did not answer in time; the next start learns what became \
+         of the transaction"
+    )]
+    Unanswered {
+        /// The step that failed.
+        step: &'static str,
+        /// What the client said.
+        source: KafkaError,
+    },
     /// The producer cannot go on: the process ends.
-    #[error("could not {step}")]
+    #[error("could not {step}: the producer cannot go on")]
     Fatal {
         /// The step that failed.
         step: &'static str,
@@ -68,10 +99,31 @@ pub enum Error {
 impl Error {
     /// Makes the error of a consumer that has no place in the group: nothing can be committed in its name.
     pub fn not_a_member() -> Self {
-        let source = KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId);
-        Self::Rewind {
+        Self::Rebalanced {
             step: "name the group's generation",
-            source,
+            source: KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId),
+        }
+    }
+
+    /// Says whether the transaction is over and done with, so that the worker can go on from the committed offsets.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Rewind { .. } | Self::Rebalanced { .. } => true,
+            Self::Fenced { .. } | Self::Expired { .. } | Self::Unanswered { .. } | Self::Fatal { .. } => {
+                false
+            }
+        }
+    }
+
+    /// Says how the process ends for it, where it does not pass.
+    pub fn exit(&self) -> lifecycle::Exit {
+        match self {
+            Self::Rewind { .. }
+            | Self::Rebalanced { .. }
+            | Self::Expired { .. }
+            | Self::Unanswered { .. } => lifecycle::Exit::Outside,
+            Self::Fenced { .. } => lifecycle::Exit::Fenced,
+            Self::Fatal { .. } => lifecycle::Exit::Fatal,
         }
     }
 }
@@ -90,6 +142,9 @@ pub trait Steps {
     ///
     /// The step failed, and what that means for the transaction.
     fn perform(&self, action: Action, transaction: &Transaction, group: &Self::Group) -> Result<(), Failed>;
+
+    /// Comes between two tries of a step, of which there were `attempts`: the place to say so and to wait a little.
+    fn before_retry(&self, _step: &'static str, _attempts: u32, _error: &KafkaError) {}
 }
 
 /// A step that failed.
@@ -101,6 +156,9 @@ pub struct Failed {
     pub source: KafkaError,
 }
 
+/// A step, and what the client said of it.
+type Cause = (&'static str, KafkaError);
+
 /// Runs one whole transaction: all of it becomes visible, or nothing does.
 ///
 /// # Errors
@@ -110,7 +168,7 @@ pub fn transact<S: Steps>(steps: &S, transaction: &Transaction, group: &S::Group
     let metrics = steps.metrics();
     let began = Instant::now();
     let mut protocol = Protocol::default();
-    let mut cause: Option<(&'static str, KafkaError)> = None;
+    let (mut cause, mut ended): (Option<Cause>, Option<Cause>) = (None, None);
     loop {
         let action = protocol.action();
         let step = match action {
@@ -121,16 +179,24 @@ pub fn transact<S: Steps>(steps: &S, transaction: &Transaction, group: &S::Group
                 return Ok(());
             }
             Action::Rewind => {
-                metrics.transactions.with_label_values(&["aborted"]).inc();
                 let (step, source) = cause.expect("a transaction is aborted for a cause");
-                return Err(Error::Rewind { step, source });
+                let rebalanced = kafka::classify(&source) == Class::Rebalanced;
+                let outcome = if rebalanced { "rebalanced" } else { "aborted" };
+                metrics.transactions.with_label_values(&[outcome]).inc();
+                return Err(if rebalanced {
+                    Error::Rebalanced { step, source }
+                } else {
+                    Error::Rewind { step, source }
+                });
             }
             Action::Exit(exit) => {
                 metrics.transactions.with_label_values(&["exit"]).inc();
-                let (step, source) = cause.expect("a process ends for a cause");
+                let (step, source) = ended.or(cause).expect("a process ends for a cause");
                 return Err(match exit {
                     Exit::Fenced => Error::Fenced { step, source },
-                    Exit::Fatal | Exit::OutcomeUnknown => Error::Fatal { step, source },
+                    Exit::Expired => Error::Expired { step, source },
+                    Exit::OutcomeUnknown => Error::Unanswered { step, source },
+                    Exit::Fatal => Error::Fatal { step, source },
                 });
             }
             Action::Begin => step::BEGIN,
@@ -144,15 +210,18 @@ pub fn transact<S: Steps>(steps: &S, transaction: &Transaction, group: &S::Group
             Ok(()) => protocol.on(Fact::Done),
             Err(Failed { fact, source }) => {
                 tracing::debug!(step, error = %source, ?fact, "a step of the transaction failed");
-                metrics
-                    .retries
-                    .with_label_values(&[step])
-                    .inc_by(u64::from(fact == Fact::Retriable));
-                // What made the abort necessary is why; what the abort itself says is not.
-                if cause.is_none() || action != Action::Abort {
+                let attempts = protocol.attempts();
+                protocol.on(fact);
+                if protocol.action() == action {
+                    metrics.retries.with_label_values(&[step]).inc();
+                    steps.before_retry(step, attempts, &source);
+                }
+                // Why a transaction is aborted is what made the abort necessary; why the process ends is what came last.
+                if action == Action::Abort {
+                    ended = Some((step, source));
+                } else {
                     cause = Some((step, source));
                 }
-                protocol.on(fact);
             }
         }
     }

@@ -1,28 +1,59 @@
 //! What librdkafka says on its own account: log lines, and statistics once a second.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::statistics::Statistics;
 
-/// Writes one of librdkafka's log lines at the level that an operator expects of it.
+use crate::lifecycle::Instant;
+use crate::observe::Outage;
+
+/// Writes the log lines of one client of librdkafka at the levels that an operator expects of them.
 ///
-/// A broker that is away makes librdkafka repeat itself at its "error" level although it goes on trying; that is a
-/// warning here. What ends a process is logged by the process itself.
-pub fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-            tracing::error!(target: "frontstream::librdkafka", facility, "{message}");
+/// A broker that is away makes librdkafka repeat itself, for each broker and each client, although it goes on trying:
+/// that is a warning, and one of each sort (its *facility*, such as `FAIL`) is written every half minute; the others
+/// are there at the level debug. What fails a transaction or ends a process is logged by whoever acts on it, with what
+/// is done about it, so librdkafka's own words for that are left to the level debug too.
+#[derive(Debug, Default)]
+pub struct ClientLog {
+    /// Bounded by librdkafka: its facilities are constants in its source.
+    warned: Mutex<HashMap<String, Outage>>,
+}
+
+/// The sorts of lines that say what a call gives to its caller as well.
+const SAID_BY_THE_CALLER: [&str; 3] = ["FATAL", "TXNERR", "GETPID"];
+
+impl ClientLog {
+    /// Writes one line.
+    pub fn line(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            _ if SAID_BY_THE_CALLER.contains(&facility) => {
+                tracing::debug!(target: "frontstream::librdkafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(target: "frontstream::librdkafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => match self.is_due(facility) {
+                Some(left_out) => {
+                    tracing::warn!(target: "frontstream::librdkafka", facility, left_out, "{message}");
+                }
+                None => tracing::debug!(target: "frontstream::librdkafka", facility, "{message}"),
+            },
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(target: "frontstream::librdkafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Debug => {
+                tracing::debug!(target: "frontstream::librdkafka", facility, "{message}")
+            }
         }
-        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
-            tracing::warn!(target: "frontstream::librdkafka", facility, "{message}");
-        }
-        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-            tracing::info!(target: "frontstream::librdkafka", facility, "{message}");
-        }
-        RDKafkaLogLevel::Debug => tracing::debug!(target: "frontstream::librdkafka", facility, "{message}"),
+    }
+
+    fn is_due(&self, facility: &str) -> Option<u64> {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let outage = warned.entry(facility.to_owned()).or_default();
+        outage.failed(Instant::now())
     }
 }
 

@@ -7,15 +7,45 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 pub enum Class {
     /// Try the same call again, within a deadline.
     Retriable,
+    /// The group has gone on without this member's generation: abort and rewind, and no error at all. Which partitions
+    /// are still ours comes with the rebalance.
+    Rebalanced,
     /// The transaction cannot be committed: abort it and rewind to the committed offsets.
     Abortable,
     /// The position read from is no longer in the log, or the partition is not being read for that reason: it must be
     /// taken over anew from the committed offset.
     OutOfRange,
+    /// The group still holds our instance id for the process before this one: end, and be started again.
+    Unreleased,
     /// Another process owns our identity: this one must end.
     Fenced,
     /// The client cannot go on, or was set up wrongly: this process must end.
     Fatal,
+}
+
+impl Class {
+    /// All of them that are errors.
+    pub const ERRORS: [Self; 6] = [
+        Self::Retriable,
+        Self::Abortable,
+        Self::OutOfRange,
+        Self::Unreleased,
+        Self::Fenced,
+        Self::Fatal,
+    ];
+
+    /// Returns the name used in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retriable => "retriable",
+            Self::Rebalanced => "rebalanced",
+            Self::Abortable => "abortable",
+            Self::OutOfRange => "out_of_range",
+            Self::Unreleased => "unreleased",
+            Self::Fenced => "fenced",
+            Self::Fatal => "fatal",
+        }
+    }
 }
 
 /// What to do about a record that a producer did not store.
@@ -51,6 +81,7 @@ pub fn classify_delivery(error: &KafkaError) -> Undelivered {
 /// Source: librdkafka's INTRODUCTION.md, "Transactional Producer", error handling: a transactional call's error is
 /// fatal, needs an abort, or is retriable, in this order; anything else is a misuse that no retry mends.
 pub fn classify(error: &KafkaError) -> Class {
+    use RDKafkaErrorCode as Code;
     if let KafkaError::Transaction(error) = error {
         if error.is_fatal() {
             return if is_fencing(error.code()) {
@@ -60,7 +91,11 @@ pub fn classify(error: &KafkaError) -> Class {
             };
         }
         if error.txn_requires_abort() {
-            return Class::Abortable;
+            return if is_rebalance(error.code()) {
+                Class::Rebalanced
+            } else {
+                Class::Abortable
+            };
         }
         return if error.is_retriable() {
             Class::Retriable
@@ -68,8 +103,14 @@ pub fn classify(error: &KafkaError) -> Class {
             Class::Fatal
         };
     }
-    if matches!(error, KafkaError::MessageConsumptionFatal(code) if !is_fencing(*code)) {
-        return Class::Fatal;
+    if let KafkaError::MessageConsumptionFatal(code) = error {
+        return if *code == Code::UnreleasedInstanceId {
+            Class::Unreleased
+        } else if is_fencing(*code) {
+            Class::Fenced
+        } else {
+            Class::Fatal
+        };
     }
     match error.rdkafka_error_code() {
         Some(code) => classify_code(code),
@@ -78,16 +119,47 @@ pub fn classify(error: &KafkaError) -> Class {
     }
 }
 
+/// Says whether `error` is what a coordinator answers for a transaction that it has ended by itself: after
+/// `transaction.timeout.ms` it aborts the transaction and raises the epoch (`PrepareEpochFence`), so that its producer
+/// gets the very answers of one that another process fenced.
+///
+/// Source: Kafka's `TransactionCoordinator.endTransaction`; KIP-588, which would tell the two apart, was never built.
+/// librdkafka gives `Fenced` for the first request that is refused, and `InvalidTxnState` for one that comes after it
+/// has raised the epoch itself (confluentinc/librdkafka#3297).
+pub fn may_have_expired(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::Fenced
+                | Code::ProducerFenced
+                | Code::InvalidProducerEpoch
+                | Code::InvalidTransactionalState
+                | Code::InvalidProducerIdMapping
+        )
+    )
+}
+
 /// Says whether a code means that another process took over our transactional id or group instance id.
 fn is_fencing(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
         code,
-        Code::Fenced
-            | Code::ProducerFenced
-            | Code::FencedInstanceId
-            | Code::InvalidProducerEpoch
-            | Code::UnreleasedInstanceId
+        Code::Fenced | Code::ProducerFenced | Code::FencedInstanceId | Code::InvalidProducerEpoch
+    )
+}
+
+/// Says whether a code means that the group has a new generation, or will have one.
+fn is_rebalance(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::IllegalGeneration
+            | Code::UnknownMemberId
+            | Code::RebalanceInProgress
+            | Code::StaleMemberEpoch
+            | Code::FencedMemberEpoch
+            | Code::AssignmentLost
     )
 }
 
@@ -101,12 +173,8 @@ fn classify_code(code: RDKafkaErrorCode) -> Class {
         code if is_fencing(code) => Class::Fenced,
         // `State` is what a seek says of a partition whose position was out of range.
         Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::State => Class::OutOfRange,
-        Code::IllegalGeneration
-        | Code::UnknownMemberId
-        | Code::RebalanceInProgress
-        | Code::StaleMemberEpoch
-        | Code::FencedMemberEpoch
-        | Code::AssignmentLost => Class::Abortable,
+        code if is_rebalance(code) => Class::Rebalanced,
+        Code::UnreleasedInstanceId => Class::Unreleased,
         Code::Fatal
         | Code::Authentication
         | Code::SaslAuthenticationFailed
@@ -133,48 +201,146 @@ fn classify_code(code: RDKafkaErrorCode) -> Class {
 mod tests {
     use super::*;
 
+    use RDKafkaErrorCode as Code;
+
     #[test]
     fn codes_are_sorted_by_what_the_caller_does() {
-        let cases = [
-            (
-                KafkaError::MessageConsumption(RDKafkaErrorCode::BrokerTransportFailure),
-                Class::Retriable,
-            ),
-            (
-                KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset),
-                Class::OutOfRange,
-            ),
-            (
-                KafkaError::OffsetFetch(RDKafkaErrorCode::State),
-                Class::OutOfRange,
-            ),
-            (
-                KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId),
-                Class::Fenced,
-            ),
-            (
-                KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::UnsupportedAssignor),
-                Class::Fatal,
-            ),
-            (
-                KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut),
-                Class::Retriable,
-            ),
-            (
-                KafkaError::MetadataFetch(RDKafkaErrorCode::StaleMemberEpoch),
-                Class::Abortable,
-            ),
-            (
-                KafkaError::Global(RDKafkaErrorCode::GroupAuthorizationFailed),
-                Class::Fatal,
-            ),
-            (
-                KafkaError::ClientCreation("no such setting".to_owned()),
-                Class::Fatal,
-            ),
+        let retriable = [
+            Code::AllBrokersDown,
+            Code::BrokerTransportFailure,
+            Code::Resolve,
+            Code::SSL,
+            Code::OperationTimedOut,
+            Code::MessageTimedOut,
+            Code::RequestTimedOut,
+            Code::WaitingForCoordinator,
+            Code::CoordinatorNotAvailable,
+            Code::CoordinatorLoadInProgress,
+            Code::NotCoordinator,
+            Code::NotLeaderForPartition,
+            Code::LeaderNotAvailable,
+            Code::NotEnoughReplicas,
+            Code::NotEnoughReplicasAfterAppend,
+            Code::KafkaStorageError,
+            Code::UnknownTopicOrPartition,
+            Code::UnknownPartition,
+            Code::UnstableOffsetCommit,
+            Code::ConcurrentTransactions,
+            Code::FencedLeaderEpoch,
+            Code::PollExceeded,
+            Code::GroupMaxSizeReached,
+            Code::Unknown,
         ];
-        for (error, class) in cases {
+        let rebalanced = [
+            Code::IllegalGeneration,
+            Code::UnknownMemberId,
+            Code::RebalanceInProgress,
+            Code::StaleMemberEpoch,
+            Code::FencedMemberEpoch,
+            Code::AssignmentLost,
+        ];
+        let out_of_range = [Code::AutoOffsetReset, Code::OffsetOutOfRange, Code::State];
+        let fenced = [
+            Code::Fenced,
+            Code::ProducerFenced,
+            Code::FencedInstanceId,
+            Code::InvalidProducerEpoch,
+        ];
+        let fatal = [
+            Code::Fatal,
+            Code::Authentication,
+            Code::SaslAuthenticationFailed,
+            Code::TopicAuthorizationFailed,
+            Code::GroupAuthorizationFailed,
+            Code::ClusterAuthorizationFailed,
+            Code::TransactionalIdAuthorizationFailed,
+            Code::UnsupportedSASLMechanism,
+            Code::UnsupportedVersion,
+            Code::UnsupportedFeature,
+            Code::InconsistentGroupProtocol,
+            Code::InvalidGroupId,
+            Code::InvalidSessionTimeout,
+            Code::InvalidTransactionTimeout,
+            Code::InvalidArgument,
+            Code::InvalidConfig,
+            Code::UnsupportedAssignor,
+        ];
+        let table: [(Class, &[Code]); 6] = [
+            (Class::Retriable, &retriable),
+            (Class::Rebalanced, &rebalanced),
+            (Class::OutOfRange, &out_of_range),
+            (Class::Unreleased, &[Code::UnreleasedInstanceId]),
+            (Class::Fenced, &fenced),
+            (Class::Fatal, &fatal),
+        ];
+        for (class, codes) in table {
+            for code in codes {
+                let asked = [
+                    KafkaError::MessageConsumption(*code),
+                    KafkaError::MetadataFetch(*code),
+                    KafkaError::OffsetFetch(*code),
+                ];
+                for error in asked {
+                    assert_eq!(classify(&error), class, "{error}");
+                }
+            }
+        }
+        let without_code = KafkaError::ClientCreation("no such setting".to_owned());
+        assert_eq!(classify(&without_code), Class::Fatal);
+    }
+
+    /// A consumer that is finished says so with a flag: whatever the code, it is not tried again.
+    #[test]
+    fn a_fatal_consumer_is_never_retried() {
+        let cases = [
+            (Code::FencedInstanceId, Class::Fenced),
+            (Code::UnreleasedInstanceId, Class::Unreleased),
+            (Code::UnsupportedAssignor, Class::Fatal),
+            (Code::BrokerTransportFailure, Class::Fatal),
+            (Code::UnknownMemberId, Class::Fatal),
+        ];
+        for (code, class) in cases {
+            let error = KafkaError::MessageConsumptionFatal(code);
             assert_eq!(classify(&error), class, "{error}");
+        }
+    }
+
+    #[test]
+    fn the_receivers_records_are_sorted_by_what_their_sender_is_told() {
+        let cases = [
+            (Code::QueueFull, Undelivered::QueueFull),
+            (Code::MessageSizeTooLarge, Undelivered::Refused),
+            (Code::InvalidMessageSize, Undelivered::Refused),
+            (Code::InvalidRecord, Undelivered::Refused),
+            (Code::Fatal, Undelivered::Fatal),
+            (Code::ProducerFenced, Undelivered::Fatal),
+            (Code::MessageTimedOut, Undelivered::Unknown),
+            (Code::NotEnoughReplicasAfterAppend, Undelivered::Unknown),
+            (Code::KafkaStorageError, Undelivered::Unknown),
+            (Code::TopicAuthorizationFailed, Undelivered::Unknown),
+            (Code::UnknownTopicOrPartition, Undelivered::Unknown),
+        ];
+        for (code, undelivered) in cases {
+            let error = KafkaError::MessageProduction(code);
+            assert_eq!(classify_delivery(&error), undelivered, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_a_coordinator_says_of_a_transaction_that_it_has_ended() {
+        for code in [
+            Code::Fenced,
+            Code::InvalidProducerEpoch,
+            Code::InvalidTransactionalState,
+        ] {
+            assert!(may_have_expired(&KafkaError::Flush(code)), "{code:?}");
+        }
+        for code in [
+            Code::FencedInstanceId,
+            Code::Authentication,
+            Code::OperationTimedOut,
+        ] {
+            assert!(!may_have_expired(&KafkaError::Flush(code)), "{code:?}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod connect;
 mod context;
+mod counts;
 mod errors;
 pub(crate) mod properties;
 pub mod reader;
@@ -12,8 +13,9 @@ use std::collections::BTreeMap;
 use rdkafka::ClientConfig;
 
 pub(crate) use connect::await_connection;
-pub use context::{ClientFacts, log_line};
-pub use errors::{Class, Undelivered, classify, classify_delivery};
+pub use context::{ClientFacts, ClientLog};
+pub use counts::{ErrorCounts, Reporter};
+pub use errors::{Class, Undelivered, classify, classify_delivery, may_have_expired};
 
 /// How to reach the brokers: plain data, the same for every client of the process.
 #[derive(Clone, PartialEq, Eq)]

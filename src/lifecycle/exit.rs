@@ -14,11 +14,29 @@ pub enum Exit {
     Usage,
     /// The outside failed (a broker unreachable, a port in use, a timeout): the same call may succeed later.
     Outside,
-    /// A Kafka client was fenced or failed for good: start the process again.
+    /// A Kafka client failed for good: start the process again; when it ends so again, an operator has to look.
     Fatal,
+    /// Another process took over this one's transactional id or group instance id: give each an id of its own.
+    Fenced,
+    /// The state beside a committed offset cannot be read: mend it by hand; starting again does not help.
+    Unreadable,
+    /// A panic, which is a defect of frontstream; what Rust itself gives a process that panics.
+    Defect,
 }
 
 impl Exit {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Done,
+        Self::Found,
+        Self::Usage,
+        Self::Outside,
+        Self::Fatal,
+        Self::Fenced,
+        Self::Unreadable,
+        Self::Defect,
+    ];
+
     /// Returns the number that the shell sees. A second Ctrl-C gives 130, see `stop_on_signals`.
     pub fn code(self) -> u8 {
         match self {
@@ -27,6 +45,9 @@ impl Exit {
             Self::Usage => 2,
             Self::Outside => 3,
             Self::Fatal => 4,
+            Self::Fenced => 5,
+            Self::Unreadable => 6,
+            Self::Defect => 101,
         }
     }
 }
@@ -45,6 +66,9 @@ impl fmt::Display for Exit {
             Self::Usage => "bad usage or configuration",
             Self::Outside => "something outside failed",
             Self::Fatal => "a Kafka client failed for good",
+            Self::Fenced => "another process has this one's id",
+            Self::Unreadable => "the committed state cannot be read",
+            Self::Defect => "a defect in frontstream",
         })
     }
 }

@@ -45,6 +45,7 @@ impl Client {
         let trouble = Arc::new(Notify::new());
         let context = Context {
             trouble: Arc::clone(&trouble),
+            log: kafka::ClientLog::default(),
         };
         let producer = config(settings)
             .create_with_context(context)
@@ -244,11 +245,12 @@ fn refused_setting(error: &KafkaError) -> String {
 /// Hears what the client says outside of any record.
 struct Context {
     trouble: Arc<Notify>,
+    log: kafka::ClientLog,
 }
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        kafka::log_line(level, facility, message);
+        self.log.line(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

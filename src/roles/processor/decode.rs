@@ -8,8 +8,10 @@ use tokio::runtime::Handle;
 use crate::coalesce::{Content, Record};
 use crate::consume;
 use crate::emit::DeadLetter;
+use crate::kafka::{Class, ErrorCounts, Reporter};
 use crate::lifecycle::{Instant, Stop};
 use crate::model::{Offset, Run, Timestamp};
+use crate::observe::{Outage, causes};
 use crate::registry;
 use crate::wire::{self, DecodeError, EventDecoder, SchemaId};
 
@@ -44,6 +46,9 @@ pub struct Decoder {
     events: RefCell<EventDecoder>,
     registry: Option<registry::Handle>,
     runtime: Handle,
+    errors: Option<ErrorCounts>,
+    /// The registry does not tell a schema.
+    away: Outage,
 }
 
 /// A record as the coalescer takes it, borrowed from the consumer's memory where the schema allows.
@@ -75,7 +80,15 @@ impl Decoder {
             events: RefCell::new(EventDecoder::new()),
             registry,
             runtime,
+            errors: None,
+            away: Outage::default(),
         }
+    }
+
+    /// Counts the registry's failures in `errors`.
+    pub fn counting(mut self, errors: ErrorCounts) -> Self {
+        self.errors = Some(errors);
+        self
     }
 
     /// Returns the runtime on which this thread may wait.
@@ -145,24 +158,43 @@ impl Decoder {
                 .block_on(stop.run_until_cancelled(registry.schema(id)));
             match asked.ok_or(Error::Stopped)? {
                 Ok(schema) => {
+                    if let Some(over) = self.away.over(Instant::now()) {
+                        tracing::info!(%id, after = ?over.lasted, "the schema registry told the schema: goes on");
+                    }
                     if let Err(refused) = self.events.borrow_mut().learn(id, &schema) {
                         tracing::error!(
-                            error = &refused as &dyn std::error::Error,
+                            error = %causes(&refused),
                             "records of this schema go to the dead letters"
                         );
                     }
                     return Ok(None);
                 }
                 Err(error @ registry::Error::Unknown(_)) => return Ok(Some(error.to_string())),
-                Err(source) if began.elapsed() >= SCHEMA_WAIT_MAX => {
-                    return Err(Error::RegistryAway { id, source });
+                Err(error) if began.elapsed() >= SCHEMA_WAIT_MAX => {
+                    return Err(Error::RegistryAway { id, source: error });
                 }
                 Err(error) => {
-                    tracing::warn!(%id, error = &error as &dyn std::error::Error, "a record waits for its schema");
+                    self.note_failure(id, &error);
                     let pause = stop.run_until_cancelled(tokio::time::sleep(SCHEMA_PAUSE));
                     self.runtime.block_on(pause).ok_or(Error::Stopped)?;
                 }
             }
+        }
+    }
+}
+
+impl Decoder {
+    fn note_failure(&self, id: SchemaId, error: &registry::Error) {
+        if let Some(errors) = &self.errors {
+            errors.count(Reporter::Registry, Class::Retriable);
+        }
+        if let Some(left_out) = self.away.failed(Instant::now()) {
+            tracing::warn!(
+                %id,
+                error = %causes(error),
+                left_out,
+                "a record waits for its schema: asks the registry again, for up to {SCHEMA_WAIT_MAX:?}"
+            );
         }
     }
 }

@@ -64,6 +64,7 @@ pub async fn run(settings: Settings, around: Surroundings) -> anyhow::Result<()>
     let start_gate = around.readiness.gate("processor");
     start_gate.not_ready("starting");
     // Before the brokers answer: what counts from zero must be seen at zero first.
+    let errors = kafka::ErrorCounts::register(&around.metrics)?;
     let emit_metrics = emit::Metrics::register(&around.metrics)?;
     let metrics = Metrics::register(&around.metrics)?;
     let Some(schemas) = prepare(&settings, &around.stop, &start_gate).await? else {
@@ -75,12 +76,14 @@ pub async fn run(settings: Settings, around: Surroundings) -> anyhow::Result<()>
         gate.not_ready("starting");
         let (settings, around) = (settings.clone(), around.clone());
         let (schemas, emit_metrics, metrics) = (schemas.clone(), emit_metrics.clone(), metrics.clone());
+        let errors = errors.clone();
         let runtime = Handle::current();
         workers.spawn_blocking(move || {
             let setup = Setup {
                 number,
                 settings,
                 schemas,
+                errors,
                 emit_metrics,
                 metrics,
                 around,
@@ -138,7 +141,7 @@ async fn supervise(
             }
             Err(panic) => anyhow::Error::new(panic)
                 .context("a worker panicked, which is a bug")
-                .context(Exit::Fatal),
+                .context(Exit::Defect),
         };
         stop.cancel();
         if outcome.is_ok() {
@@ -152,6 +155,7 @@ struct Setup {
     number: usize,
     settings: Settings,
     schemas: Schemas,
+    errors: kafka::ErrorCounts,
     emit_metrics: emit::Metrics,
     metrics: Metrics,
     around: Surroundings,
@@ -170,6 +174,7 @@ impl Setup {
             &self.settings.kafka,
             self.emit_settings(),
             self.emit_metrics.clone(),
+            self.errors.clone(),
         )
         .map_err(failed)?;
         while !emitter.init(START_TRY).map_err(failed)? {
@@ -177,14 +182,11 @@ impl Setup {
                 return Ok(());
             }
             self.gate.not_ready("waits for the transaction coordinator");
-            tracing::warn!(
-                worker = self.number,
-                "the transaction coordinator did not answer: tries again"
-            );
         }
         tracing::debug!(worker = self.number, "transactional id taken over");
         let consume = self.consume_settings();
-        let consumer = Consumer::join(&self.settings.kafka, &consume).map_err(|source| Error::Consume {
+        let joined = Consumer::join(&self.settings.kafka, &consume, self.errors.clone());
+        let consumer = joined.map_err(|source| Error::Consume {
             worker: self.number,
             source,
         })?;
@@ -197,7 +199,7 @@ impl Setup {
             settings,
             source: consumer,
             emitter,
-            decoder: Decoder::new(self.schemas.registry, self.runtime),
+            decoder: Decoder::new(self.schemas.registry, self.runtime).counting(self.errors),
             metrics: self.metrics,
             clock: self.around.clock,
             stop: self.around.stop,

@@ -17,8 +17,8 @@ const STALL_TIME: Duration = Duration::from_secs(60);
 /// The metadata beside a committed offset is not ours to read: nothing is guessed, the worker stops.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "partition {partition} of {topic}: the metadata of the committed offset {offset} cannot be decoded. Nothing was \
-     read or written. If another consumer or a newer frontstream committed it, start that one; otherwise stop every \
+    "partition {partition} of {topic}: the metadata of the committed offset {offset} cannot be decoded ({cause}). \
+     Nothing was read or written. If another consumer or a newer frontstream committed it, start that one; otherwise stop every \
      processor of group {group} and set the partition's offset anew, which starts it with no open window: \
      kafka-consumer-groups --bootstrap-server BROKERS --group {group} --topic {topic}:{partition} \
      --reset-offsets --to-offset {offset} --execute"
@@ -28,7 +28,8 @@ pub struct UnreadableMetadata {
     group: String,
     partition: Partition,
     offset: Offset,
-    source: checkpoint_v1::Error,
+    /// Not its source: what comes after the command would be copied with it.
+    cause: checkpoint_v1::Error,
 }
 
 /// A state, and how many of the waiting outputs it covers.
@@ -196,12 +197,12 @@ pub(super) fn state_of(
         tracing::info!(%partition, start = %offset, "offset set by a tool: starts a new run with no open window");
         return Ok(begin(offset, RunCause::Reset));
     }
-    let state = checkpoint_v1::decode(&committed.metadata, offset).map_err(|source| UnreadableMetadata {
+    let state = checkpoint_v1::decode(&committed.metadata, offset).map_err(|cause| UnreadableMetadata {
         topic: topic.to_owned(),
         group: group.to_owned(),
         partition,
         offset,
-        source,
+        cause,
     })?;
     if state.position > committed.log_end {
         // No leader reports an end below an earlier one unless records are gone (KIP-207): an unclean election.

@@ -15,6 +15,7 @@ use crate::consume::{self, Input, Record as _, Source};
 use crate::emit::{self, Steps, Transaction};
 use crate::lifecycle::{Clock, Exit, Gate, Instant, Stop};
 use crate::model::{Partition, RunCause, Timestamp};
+use crate::observe::{Outage, causes};
 
 /// The longest wait for records: how late a stop request is seen at most.
 const WAIT_MAX: Duration = Duration::from_millis(100);
@@ -73,13 +74,11 @@ impl Error {
     /// Says how the process ends: for good, or because of something outside that may pass.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Metadata(_) | Self::Emit { .. } => Exit::Fatal,
-            Self::Consume {
-                source: consume::Error::Fenced { .. } | consume::Error::Fatal { .. },
-                ..
-            } => Exit::Fatal,
+            Self::Metadata(_) => Exit::Unreadable,
+            Self::Consume { source, .. } => source.exit(),
+            Self::Emit { source, .. } => source.exit(),
             Self::Decode(super::decode::Error::NoRegistry(_)) => Exit::Usage,
-            Self::Consume { .. } | Self::KeepsFailing { .. } | Self::Decode(_) => Exit::Outside,
+            Self::KeepsFailing { .. } | Self::Decode(_) => Exit::Outside,
         }
     }
 }
@@ -116,6 +115,8 @@ pub struct State {
     position_committed_at: Instant,
     shown_at: Instant,
     failures_in_a_row: u32,
+    /// The consumer reports errors that pass.
+    trouble: Outage,
 }
 
 impl<S, E> Worker<S, E>
@@ -151,6 +152,7 @@ where
             position_committed_at: now,
             shown_at: now,
             failures_in_a_row: 0,
+            trouble: Outage::default(),
         }
     }
 
@@ -173,27 +175,48 @@ where
             Input::Assigned(partitions) => self.take_over(state, &partitions)?,
             Input::Revoked(partitions) => self.hand_over(state, &partitions)?,
             Input::Lost(partitions) => self.drop_lost(state, &partitions)?,
-            Input::Error(consume::Error::Retry { attempt, source }) => {
-                tracing::warn!(worker = self.number, attempt, %source, "the consumer goes on trying");
-            }
-            Input::Error(consume::Error::Rewind { attempt, source }) => {
-                tracing::warn!(worker = self.number, attempt, %source, "goes back to the committed offsets");
-                let partitions: Vec<_> = state.owned.keys().copied().collect();
-                self.rewind(state, &partitions)?;
-            }
-            Input::Error(source @ consume::Error::Rejoin { .. }) => self.rejoin(state, &source),
-            Input::Error(source @ (consume::Error::Fenced { .. } | consume::Error::Fatal { .. })) => {
-                return Err(Error::Consume {
-                    worker: self.number,
-                    source,
-                });
-            }
+            Input::Error(error) => self.on_error(state, error)?,
             Input::Nothing => {}
         }
         self.close_due(state);
         self.commit_if_due(state)?;
         self.show(state);
         Ok(())
+    }
+
+    /// Does about an error of the consumer what it is named for.
+    fn on_error(&self, state: &mut State, error: consume::Error) -> Result<(), Error> {
+        match error {
+            consume::Error::Retry { .. } => {
+                if let Some(left_out) = state.trouble.failed(self.clock.instant()) {
+                    tracing::warn!(
+                        worker = self.number,
+                        error = %causes(&error),
+                        left_out,
+                        "the consumer goes on trying, nothing is lost"
+                    );
+                }
+                Ok(())
+            }
+            consume::Error::Rewind { .. } | consume::Error::Rebalanced { .. } => {
+                if matches!(error, consume::Error::Rewind { .. }) {
+                    let error = causes(&error);
+                    tracing::warn!(worker = self.number, %error, "goes back to the committed offsets");
+                }
+                let partitions: Vec<_> = state.owned.keys().copied().collect();
+                self.rewind(state, &partitions)
+            }
+            consume::Error::Rejoin { .. } => {
+                self.rejoin(state, &causes(&error));
+                Ok(())
+            }
+            consume::Error::Unreleased { .. }
+            | consume::Error::Fenced { .. }
+            | consume::Error::Fatal { .. } => Err(Error::Consume {
+                worker: self.number,
+                source: error,
+            }),
+        }
     }
 
     /// Finishes the open work, commits and leaves the group.
@@ -291,8 +314,8 @@ where
         }
         match self.commit(state, &partitions) {
             Ok(()) => Ok(()),
-            Err(source @ emit::Error::Rewind { .. }) => self.after_abort(state, &partitions, source),
-            Err(source @ (emit::Error::Fenced { .. } | emit::Error::Fatal { .. })) => Err(Error::Emit {
+            Err(source) if source.passes() => self.after_abort(state, &partitions, source),
+            Err(source) => Err(Error::Emit {
                 worker: self.number,
                 source,
             }),
@@ -339,11 +362,17 @@ where
         partitions: &[Partition],
         source: emit::Error,
     ) -> Result<(), Error> {
+        if matches!(source, emit::Error::Rebalanced { .. }) {
+            // No failure: which partitions are still ours comes with the rebalance, at the latest when the session ends.
+            tracing::debug!(worker = self.number, error = %causes(&source), "the group has gone on without this commit");
+            self.pause(0);
+            return self.rewind(state, partitions);
+        }
         state.failures_in_a_row += 1;
         tracing::warn!(
             worker = self.number,
             in_a_row = state.failures_in_a_row,
-            error = &source as &dyn std::error::Error,
+            error = %causes(&source),
             "transaction aborted: goes back to the committed offsets"
         );
         if state.failures_in_a_row >= FAILURES_IN_A_ROW_MAX {
@@ -462,7 +491,16 @@ where
         let mut attempt = 1;
         loop {
             match self.source.committed(partitions) {
-                Ok(committed) => return Ok(committed),
+                Ok(committed) => {
+                    if attempt > 1 {
+                        tracing::info!(
+                            worker = self.number,
+                            attempt,
+                            "the brokers told the committed offsets"
+                        );
+                    }
+                    return Ok(committed);
+                }
                 Err(source) => self.endure(source, attempt)?,
             }
             attempt += 1;
@@ -471,18 +509,21 @@ where
 
     /// Waits before the next try, or gives up: at once where no try can help, else after the last.
     fn endure(&self, source: consume::Error, attempt: u32) -> Result<(), Error> {
-        let hopeless = matches!(
-            source,
-            consume::Error::Fenced { .. } | consume::Error::Fatal { .. }
-        );
-        if hopeless || attempt >= FAILURES_IN_A_ROW_MAX {
+        if !source.passes() || attempt >= FAILURES_IN_A_ROW_MAX {
             return Err(Error::Consume {
                 worker: self.number,
                 source,
             });
         }
-        let error = &source as &dyn std::error::Error;
-        tracing::warn!(worker = self.number, attempt, error, "the consumer tries again");
+        let error = causes(&source);
+        if attempt == 1 && !matches!(source, consume::Error::Rebalanced { .. }) {
+            tracing::warn!(
+                worker = self.number, %error,
+                "the consumer tries again, up to {FAILURES_IN_A_ROW_MAX} times"
+            );
+        } else {
+            tracing::debug!(worker = self.number, attempt, %error, "the consumer tries again");
+        }
         self.pause(attempt);
         Ok(())
     }
@@ -491,15 +532,15 @@ where
     fn hand_over(&self, state: &mut State, partitions: &[Partition]) -> Result<(), Error> {
         match self.commit(state, partitions) {
             Ok(()) => {}
-            Err(error @ emit::Error::Rewind { .. }) => {
+            Err(error) if error.passes() => {
                 // The next owner goes on from what was committed before: nothing is lost, some is read again.
                 tracing::info!(
                     worker = self.number,
-                    error = &error as &dyn std::error::Error,
+                    error = %causes(&error),
                     "the last transaction before a handover was refused"
                 );
             }
-            Err(source @ (emit::Error::Fenced { .. } | emit::Error::Fatal { .. })) => {
+            Err(source) => {
                 return Err(Error::Emit {
                     worker: self.number,
                     source,
@@ -549,15 +590,15 @@ where
         let partitions: Vec<_> = state.owned.keys().copied().collect();
         match self.commit(state, &partitions) {
             Ok(()) => Ok(()),
-            Err(error @ emit::Error::Rewind { .. }) => {
+            Err(error) if error.passes() => {
                 tracing::warn!(
                     worker = self.number,
-                    error = &error as &dyn std::error::Error,
+                    error = %causes(&error),
                     "the last transaction was aborted: the open work is left to the next owner"
                 );
                 Ok(())
             }
-            Err(source @ (emit::Error::Fenced { .. } | emit::Error::Fatal { .. })) => Err(Error::Emit {
+            Err(source) => Err(Error::Emit {
                 worker: self.number,
                 source,
             }),
@@ -614,6 +655,17 @@ where
             self.gate.ready();
         } else {
             self.gate.not_ready("waits for partitions from the group");
+        }
+        if !self.source.is_disconnected()
+            && let Some(over) = state.trouble.calm(state.shown_at)
+        {
+            let (after, failures) = (over.lasted, over.failures);
+            tracing::info!(
+                worker = self.number,
+                ?after,
+                failures,
+                "the consumer reports no more errors"
+            );
         }
         let mut stalled = None;
         for (partition, owned) in &mut state.owned {
