@@ -27,6 +27,7 @@ use super::seen::{Seen, Sight};
 use super::signature::{Header, Presented, Scheme, Verified, Verifier};
 use crate::lifecycle::{Clock, Instant};
 use crate::model::{Event, Kind, TenantId};
+use crate::observe::Outage;
 use crate::produce::{self, DeadLetter, Handle, Traceparent};
 use crate::validate::{self, Delivery, Rejection, Validated};
 use crate::wire::headers::REASON;
@@ -58,14 +59,26 @@ pub(super) struct Edge {
     pub(super) lines: Lines,
 }
 
-/// The lines that senders can cause.
+/// The lines that senders can cause, and those that an outage of the brokers causes for each of their requests.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     unauthorized: Quiet,
     rejected: Quiet,
     unknown: Quiet,
-    failed: Quiet,
-    late: Quiet,
+    failed: Outage,
+    late: Outage,
+}
+
+impl Lines {
+    /// A request was stored: what failed for a while before fails no more.
+    fn stored(&self) {
+        for outage in [&self.failed, &self.late] {
+            if let Some(over) = outage.calm(Instant::now()) {
+                let (after, failures) = (over.lasted, over.failures);
+                tracing::info!(?after, failures, "stores requests again");
+            }
+        }
+    }
 }
 
 /// The sender's address, put beside each request by its connection.
@@ -269,7 +282,10 @@ impl Edge {
         };
         match timeout(self.settings.answer_timeout, all).await {
             Ok(Ok(())) if stored == 0 && duplicates > 0 => Ok(Answer::Duplicate),
-            Ok(Ok(())) => Ok(Answer::Accepted { stored, duplicates }),
+            Ok(Ok(())) => {
+                self.lines.stored();
+                Ok(Answer::Accepted { stored, duplicates })
+            }
             Ok(Err(error)) => Err(self.failed(&error, Why::Delivery)),
             Err(_) => Err(self.late(Why::AnswerTimeout)),
         }
@@ -316,7 +332,7 @@ impl Edge {
 
     /// Turns a failure to store into what the sender is to do about it.
     fn failed(&self, error: &produce::Error, why: Why) -> Answer {
-        if let Some(left_out) = self.lines.failed.due(self.clock.now()) {
+        if let Some(left_out) = self.lines.failed.failed(Instant::now()) {
             tracing::warn!(%error, left_out, "could not store a request: asked its sender for a retry");
         }
         match error {
@@ -327,7 +343,7 @@ impl Edge {
     }
 
     fn late(&self, why: Why) -> Answer {
-        if let Some(left_out) = self.lines.late.due(self.clock.now()) {
+        if let Some(left_out) = self.lines.late.failed(Instant::now()) {
             tracing::warn!(
                 left_out,
                 "the log did not answer in time: asked the sender for a retry"

@@ -27,6 +27,7 @@ pub(super) struct Metrics {
     pub(super) unknown_types: IntCounter,
     pub(super) without_conversation: IntCounter,
     pub(super) handshakes: IntCounter,
+    pub(super) accept_failures: IntCounter,
 }
 
 impl Metrics {
@@ -80,6 +81,11 @@ impl Metrics {
                 registry,
                 "events_without_conversation_total",
                 "Events that name no conversation: stored, never refreshed.",
+            )?,
+            accept_failures: counter(
+                registry,
+                "accept_failures_total",
+                "Connections that could not be accepted: out of file descriptors, mostly.",
             )?,
             handshakes: counter(
                 registry,

@@ -24,7 +24,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::answer::{Answer, Part};
 use super::handler::{self, Edge, Peer};
-use crate::lifecycle::Stop;
+use crate::lifecycle::{Instant, Stop};
+use crate::observe::Outage;
 
 /// How long a connection may be idle between requests: longer than the minute that load balancers keep theirs,
 /// so that it is they who close one and never send into a closed one.
@@ -50,6 +51,7 @@ pub(super) async fn serve(listener: TcpListener, edge: Arc<Edge>, stop: Stop, cu
             .clamp(1, Semaphore::MAX_PERMITS),
     ));
     let router = handler::router(Arc::clone(&edge));
+    let refused = Outage::default();
     loop {
         let accept = async {
             let permit = Arc::clone(&connections).acquire_owned().await;
@@ -64,6 +66,10 @@ pub(super) async fn serve(listener: TcpListener, edge: Arc<Edge>, stop: Stop, cu
         };
         match accepted {
             Ok((stream, peer)) => {
+                if let Some(over) = refused.calm(Instant::now()) {
+                    let (after, failures) = (over.lasted, over.failures);
+                    tracing::info!(?after, failures, "accepts connections again");
+                }
                 let connection = Connection {
                     peer,
                     edge: Arc::clone(&edge),
@@ -78,7 +84,14 @@ pub(super) async fn serve(listener: TcpListener, edge: Arc<Edge>, stop: Stop, cu
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "could not accept a connection");
+                edge.metrics.accept_failures.inc();
+                if let Some(left_out) = refused.failed(Instant::now()) {
+                    tracing::warn!(
+                        %error,
+                        left_out,
+                        "could not accept a connection: tries again, senders wait; with too many open files raise the limit"
+                    );
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
         }

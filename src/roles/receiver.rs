@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::lifecycle::{Clock, Exit, Gate, Instant, Readiness, Stop};
+use crate::observe::Outage;
 use crate::produce::{self, Encoding, Producer};
 use crate::receive;
 
@@ -17,8 +18,6 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const PROBE_PAUSE: Duration = Duration::from_secs(5);
 /// How often they are asked while they do not.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// How often it is said again that they do not.
-const REMIND_PAUSE: Duration = Duration::from_secs(30);
 
 /// What the role is made of.
 #[derive(Clone, Debug)]
@@ -133,21 +132,23 @@ impl Receiver {
 /// Asks the brokers again and again, and opens or closes the gate by what they say.
 async fn watch_brokers(producer: &Producer, gate: &Gate) -> std::convert::Infallible {
     let mut ready = false;
-    let mut said: Option<Instant> = None;
+    let away = Outage::default();
     loop {
         match producer.probe(PROBE_TIMEOUT).await {
             Ok(()) => {
                 if !ready {
-                    tracing::info!("the brokers answer and have both topics: ready");
+                    let after = away
+                        .over(Instant::now())
+                        .map(|over| tracing::field::debug(over.lasted));
+                    tracing::info!(after, "the brokers answer and have both topics: ready");
                 }
-                (ready, said) = (true, None);
+                ready = true;
                 gate.ready();
             }
             Err(error) => {
                 ready = false;
-                if said.is_none_or(|said| said.elapsed() >= REMIND_PAUSE) {
-                    tracing::warn!(%error, "not ready: events cannot be stored; trying again");
-                    said = Some(Instant::now());
+                if let Some(left_out) = away.failed(Instant::now()) {
+                    tracing::warn!(%error, left_out, "not ready: events cannot be stored; trying again");
                 }
                 gate.not_ready(error.to_string());
             }

@@ -6,11 +6,12 @@ use anyhow::Context as _;
 
 use crate::kafka::topics::{self, Admin};
 use crate::kafka::{self, TopicNames};
-use crate::lifecycle::{Exit, Gate};
+use crate::lifecycle::{Exit, Gate, Instant};
+use crate::observe::{Outage, causes};
 use crate::registry;
 use crate::wire::Encoding;
 
-/// How long one question waits for its answer. What is away is said once per question, so "once a while".
+/// How long one question waits for its answer.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pause after a question that was answered with a failure at once.
@@ -27,15 +28,23 @@ pub(super) async fn find_topics(
     gate: &Gate,
 ) -> anyhow::Result<()> {
     let admin = Admin::new(kafka, QUESTION_TIMEOUT).context(Exit::Usage)?;
+    let away = Outage::default();
     loop {
         match admin.check_fit(names).await {
-            Ok(_partitions) => return Ok(()),
+            Ok(_partitions) => {
+                if let Some(over) = away.over(Instant::now()) {
+                    tracing::info!(after = ?over.lasted, "the brokers answer");
+                }
+                return Ok(());
+            }
             Err(error @ topics::Error::Unfit(_)) => {
                 return Err(anyhow::Error::new(error).context(Exit::Usage));
             }
             Err(error) => {
                 gate.not_ready("no answer from the brokers");
-                tracing::warn!(error = &error as &dyn std::error::Error, brokers = %kafka.brokers, "{error}; tries again");
+                if let Some(left_out) = away.failed(Instant::now()) {
+                    tracing::warn!(left_out, "{}; tries again", causes(&error));
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -69,9 +78,13 @@ pub(super) async fn find_schemas(
     };
     let handle = registry::Handle::new(settings).context(Exit::Usage)?;
     let subject = registry::subject_of(topic);
+    let away = Outage::default();
     loop {
         match handle.ensure(&subject, schema).await {
             Ok(id) => {
+                if let Some(over) = away.over(Instant::now()) {
+                    tracing::info!(after = ?over.lasted, "the schema registry answers");
+                }
                 return Ok(Schemas {
                     registry: Some(handle),
                     encoding: Encoding::Registry(id),
@@ -79,7 +92,9 @@ pub(super) async fn find_schemas(
             }
             Err(error @ registry::Error::Unreachable { .. }) => {
                 gate.not_ready("the schema registry is away");
-                tracing::warn!(error = &error as &dyn std::error::Error, "{error}; tries again");
+                if let Some(left_out) = away.failed(Instant::now()) {
+                    tracing::warn!(left_out, "{}; tries again", causes(&error));
+                }
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) => return Err(anyhow::Error::new(error).context(Exit::Outside)),
