@@ -20,10 +20,11 @@ const STALL_TIME: Duration = Duration::from_secs(60);
     "partition {partition} of {topic}: the metadata of the committed offset {offset} cannot be decoded ({cause}). \
      Nothing was read or written. If another consumer or a newer frontstream committed it, start that one; otherwise stop every \
      processor of group {group} and set the partition's offset anew, which starts it with no open window: \
-     kafka-consumer-groups --bootstrap-server BROKERS --group {group} --topic {topic}:{partition} \
+     kafka-consumer-groups --bootstrap-server {brokers} --group {group} --topic {topic}:{partition} \
      --reset-offsets --to-offset {offset} --execute"
 )]
 pub struct UnreadableMetadata {
+    brokers: String,
     topic: String,
     group: String,
     partition: Partition,
@@ -162,6 +163,14 @@ impl Owned {
     }
 }
 
+/// Where the committed offsets stand, for the command that sets one anew.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'s> {
+    pub(super) brokers: &'s str,
+    pub(super) topic: &'s str,
+    pub(super) group: &'s str,
+}
+
 /// Turns what the group committed into the state to start from, and begins a run where it holds none of ours.
 ///
 /// # Errors
@@ -169,8 +178,7 @@ impl Owned {
 /// [`UnreadableMetadata`]: the worker stops.
 pub(super) fn state_of(
     committed: &Committed,
-    topic: &str,
-    group: &str,
+    place: Place<'_>,
     now: Timestamp,
 ) -> Result<Checkpoint, UnreadableMetadata> {
     let partition = committed.partition;
@@ -198,8 +206,9 @@ pub(super) fn state_of(
         return Ok(begin(offset, RunCause::Reset));
     }
     let state = checkpoint_v1::decode(&committed.metadata, offset).map_err(|cause| UnreadableMetadata {
-        topic: topic.to_owned(),
-        group: group.to_owned(),
+        brokers: place.brokers.to_owned(),
+        topic: place.topic.to_owned(),
+        group: place.group.to_owned(),
         partition,
         offset,
         cause,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::metrics::Metrics;
-use super::partition::{Owned, UnreadableMetadata, state_of};
+use super::partition::{Owned, Place, UnreadableMetadata, state_of};
 use super::urgency::most_urgent_first;
 use super::{Settings, decode::Decoder};
 use crate::coalesce::Limits;
@@ -448,15 +448,14 @@ where
         let committed = self.ask_committed(partitions)?;
         let now = self.clock.now();
         let limits = self.limits_of_each(state.owned.len() + committed.len());
+        let place = Place {
+            brokers: &self.settings.kafka.brokers,
+            topic: &self.settings.consume.topic,
+            group: &self.settings.consume.group,
+        };
         let mut positions = Vec::with_capacity(committed.len());
         for committed in &committed {
-            let checkpoint = state_of(
-                committed,
-                &self.settings.consume.topic,
-                &self.settings.consume.group,
-                now,
-            )
-            .map_err(Box::new)?;
+            let checkpoint = state_of(committed, place, now).map_err(Box::new)?;
             self.note_run(&checkpoint.run, committed, now);
             let owned = Owned::restore(committed.partition, checkpoint, limits, self.clock.instant());
             positions.push((

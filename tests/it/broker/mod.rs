@@ -1,6 +1,7 @@
 //! The whole product on a broker (`support::kafka`): processes, faults, replays; exactly once, or the test says where not.
 
 mod bad_input;
+mod failures;
 mod faults;
 mod load;
 mod records;

@@ -129,7 +129,7 @@ fn metadata_that_cannot_be_decoded_stops_it_with_a_way_out() {
 
     let mut process = Process::start(&["processor"], &env);
     let status = process.wait_end();
-    assert_eq!(status.code(), Some(4), "{}", process.log());
+    assert_eq!(status.code(), Some(6), "{}", process.log());
     let log = process.log();
     for expected in [
         "partition 3",
@@ -140,6 +140,16 @@ fn metadata_that_cannot_be_decoded_stops_it_with_a_way_out() {
     ] {
         assert!(log.contains(expected), "the message lacks {expected:?}:\n{log}");
     }
+    let command = format!(
+        "kafka-consumer-groups --bootstrap-server {} --group {} --topic {}:3 --reset-offsets --to-offset 2 --execute\n",
+        cluster.bootstrap,
+        group(&topics),
+        topics.names.events
+    );
+    assert!(
+        log.ends_with(&command),
+        "the command is whole and can be copied:\n{log}"
+    );
     let mut reader = Reader::new(cluster, &topics, PARTITIONS);
     reader.read(Duration::from_millis(500));
     assert!(

@@ -7,6 +7,7 @@ pub(crate) mod process;
 mod random;
 pub(crate) mod registry;
 mod reset;
+pub(crate) mod sieve;
 
 use std::process::{Command, Stdio};
 
