@@ -14,7 +14,8 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::{Settings, pages};
-use crate::lifecycle::{Readiness, Stop};
+use crate::lifecycle::{Instant, Readiness, Stop};
+use crate::observe::Outage;
 
 /// Connections at once: probes, a pair of Prometheus servers and some people need a dozen.
 const CONNECTIONS_MAX: usize = 64;
@@ -78,13 +79,17 @@ impl Server {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let connections = TaskTracker::new();
         tracing::info!(address = %self.address, "admin pages are served");
+        let refused = Outage::default();
         while let Some(stream) = self.accept(&stop).await {
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                 // Closed at once: waiting would let 64 idle connections silence the probes for minutes.
-                tracing::warn!(
-                    connections = CONNECTIONS_MAX,
-                    "admin connection refused, too many are open"
-                );
+                if let Some(left_out) = refused.failed(Instant::now()) {
+                    tracing::warn!(
+                        connections = CONNECTIONS_MAX,
+                        left_out,
+                        "admin connection refused, too many are open"
+                    );
+                }
                 continue;
             };
             let connection = connection(stream, router.clone(), stop.clone());
@@ -100,6 +105,7 @@ impl Server {
 
     /// Waits for the next connection; `None` when it is time to stop.
     async fn accept(&self, stop: &Stop) -> Option<TcpStream> {
+        let failed = Outage::default();
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return None,
@@ -108,7 +114,9 @@ impl Server {
             match accepted {
                 Ok((stream, _)) => return Some(stream),
                 Err(error) => {
-                    tracing::warn!(%error, "admin connection not accepted");
+                    if let Some(left_out) = failed.failed(Instant::now()) {
+                        tracing::warn!(%error, left_out, "admin connection not accepted: tries again");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -14,6 +14,7 @@ mod crash;
 mod deploy;
 mod dev;
 mod examples;
+mod failures;
 mod layering;
 mod metrics;
 mod operate;

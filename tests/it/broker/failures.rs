@@ -1,5 +1,6 @@
 //! Which failure leads to which action, as operators see it: log line, metric, exit code; and nothing lost or doubled.
 
+use std::net::TcpStream;
 use std::time::Duration;
 
 use frontstream::lifecycle::Exit;
@@ -7,7 +8,7 @@ use frontstream::lifecycle::Exit;
 use super::load::in_background;
 use super::records::{Reader, assert_exactly_once, events_of};
 use super::{PARTITIONS, processor_env};
-use crate::support::process::{Env, Process, wait_until};
+use crate::support::process::{Env, Process, free_address, wait_until};
 use crate::support::sieve::{END_TXN, PRODUCE, Sieve};
 use crate::support::{in_process, kafka};
 
@@ -176,4 +177,33 @@ fn a_rebalance_is_no_error() {
         assert_eq!(lines_with(&log, " WARN "), Vec::<&str>::new(), "{protocol}");
         assert!(first.stop().success());
     }
+}
+
+/// Out of file descriptors, accepting fails twenty times a second: counted each time, said once, and over by itself.
+#[test]
+fn a_receiver_out_of_file_descriptors_says_so_once_and_goes_on() {
+    const FILES: u32 = 64;
+    let listen = free_address();
+    let env: Env = vec![
+        ("FRONTSTREAM_KAFKA_BROKERS", kafka().bootstrap.clone()),
+        ("FRONTSTREAM_RECEIVER_LISTEN", listen.to_string()),
+        (
+            "FRONTSTREAM_RECEIVER_APPLICATION_SECRETS",
+            "current=env:SECRET_OF_THE_TEST".to_owned(),
+        ),
+        ("SECRET_OF_THE_TEST", "s".repeat(32)),
+    ];
+    let process = Process::start_with_files(FILES, &["receiver"], &env);
+    wait_until("it listens", || TcpStream::connect(listen).is_ok());
+    let refused = "frontstream_receiver_accept_failures_total";
+    wait_until("it was out of file descriptors some times", || {
+        // The kernel takes them whether or not the process does; dropped, they leave room to answer for the metrics.
+        let connect = |_| TcpStream::connect(listen).expect("the kernel takes it");
+        let crowd: Vec<_> = (0..2 * FILES).map(connect).collect();
+        drop(crowd);
+        process.metric(refused) >= 3.0
+    });
+    let said = "could not accept a connection: tries again, senders wait";
+    assert_eq!(lines_with(&process.log(), said).len(), 1, "{}", process.log());
+    assert!(process.stop().success());
 }

@@ -61,6 +61,18 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `frontstream <arguments>` with these settings and an admin port of its own.
     pub(crate) fn start(arguments: &[&str], env: &Env) -> Self {
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_frontstream")), arguments, env)
+    }
+
+    /// Like [`Process::start`], with at most so many files open at a time.
+    pub(crate) fn start_with_files(files: u32, arguments: &[&str], env: &Env) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"ulimit -n "$0" && exec "$@""#, &files.to_string()]);
+        shell.arg(env!("CARGO_BIN_EXE_frontstream"));
+        Self::spawn(shell, arguments, env)
+    }
+
+    fn spawn(mut command: Command, arguments: &[&str], env: &Env) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!(
@@ -70,7 +82,7 @@ impl Process {
         ));
         let file = File::create(&log).expect("a log file");
         let admin = free_address();
-        let child = Command::new(env!("CARGO_BIN_EXE_frontstream"))
+        let child = command
             .args(arguments)
             .env_remove("FRONTSTREAM_TEST_KAFKA")
             .envs(env.iter().map(|(name, value)| (name, value)))
