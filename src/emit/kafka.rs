@@ -477,112 +477,43 @@ impl std::fmt::Debug for Emitter {
 mod tests {
     use super::*;
 
-    /// What an error means for a transaction with time left, and for one without.
+    use RDKafkaErrorCode as Code;
+
+    type Made = fn(Code) -> KafkaError;
+    const PRODUCED: Made = KafkaError::MessageProduction;
+    const CALLED: Made = KafkaError::Flush;
+
+    /// What fails how, and what that means for a transaction with time left, and for one without.
+    #[rustfmt::skip]
+    const CASES: [(Action, Made, Code, Fact, Fact); 17] = [
+        // A record that is missing: never commit the rest.
+        (Action::AwaitDeliveries, PRODUCED, Code::MessageTimedOut, Fact::Abortable, Fact::Abortable),
+        (Action::AwaitDeliveries, PRODUCED, Code::PurgeQueue, Fact::Abortable, Fact::Abortable),
+        (Action::Send, PRODUCED, Code::QueueFull, Fact::Abortable, Fact::Abortable),
+        (Action::Send, PRODUCED, Code::MessageSizeTooLarge, Fact::Abortable, Fact::Abortable),
+        (Action::Send, PRODUCED, Code::TopicAuthorizationFailed, Fact::Abortable, Fact::Abortable),
+        // Who refuses us: another process, or a coordinator that had the time to end the transaction.
+        (Action::AwaitDeliveries, PRODUCED, Code::InvalidProducerEpoch, Fact::Fenced, Fact::Expired),
+        (Action::Abort, CALLED, Code::Fenced, Fact::Fenced, Fact::Expired),
+        (Action::Commit, CALLED, Code::ProducerFenced, Fact::Fenced, Fact::Expired),
+        (Action::Commit, CALLED, Code::FencedInstanceId, Fact::Fenced, Fact::Fenced),
+        // Passing: tried again as long as the transaction has time, and from the commit on in any case.
+        (Action::SendOffsets, CALLED, Code::OperationTimedOut, Fact::Retriable, Fact::Abortable),
+        (Action::Begin, CALLED, Code::BrokerTransportFailure, Fact::Retriable, Fact::Abortable),
+        (Action::Commit, CALLED, Code::OperationTimedOut, Fact::Retriable, Fact::Retriable),
+        (Action::Abort, CALLED, Code::OperationTimedOut, Fact::Retriable, Fact::Retriable),
+        // The group went on without us.
+        (Action::SendOffsets, CALLED, Code::IllegalGeneration, Fact::Abortable, Fact::Abortable),
+        (Action::SendOffsets, CALLED, Code::StaleMemberEpoch, Fact::Abortable, Fact::Abortable),
+        // For good.
+        (Action::SendOffsets, CALLED, Code::GroupAuthorizationFailed, Fact::Fatal, Fact::Fatal),
+        (Action::Commit, CALLED, Code::Fatal, Fact::Fatal, Fact::Fatal),
+    ];
+
     #[test]
     fn an_error_means_so_much_for_the_transaction() {
-        use RDKafkaErrorCode as Code;
-        let produced = KafkaError::MessageProduction;
-        let called = KafkaError::Flush;
-        let cases = [
-            // A record that is missing: never commit the rest.
-            (
-                Action::AwaitDeliveries,
-                produced(Code::MessageTimedOut),
-                Fact::Abortable,
-                Fact::Abortable,
-            ),
-            (
-                Action::AwaitDeliveries,
-                produced(Code::PurgeQueue),
-                Fact::Abortable,
-                Fact::Abortable,
-            ),
-            (
-                Action::Send,
-                produced(Code::QueueFull),
-                Fact::Abortable,
-                Fact::Abortable,
-            ),
-            (
-                Action::Send,
-                produced(Code::MessageSizeTooLarge),
-                Fact::Abortable,
-                Fact::Abortable,
-            ),
-            (
-                Action::Send,
-                produced(Code::TopicAuthorizationFailed),
-                Fact::Abortable,
-                Fact::Abortable,
-            ),
-            // Who refuses us: another process, or a coordinator that had the time to end the transaction.
-            (
-                Action::AwaitDeliveries,
-                produced(Code::InvalidProducerEpoch),
-                Fact::Fenced,
-                Fact::Expired,
-            ),
-            (Action::Abort, called(Code::Fenced), Fact::Fenced, Fact::Expired),
-            (
-                Action::Commit,
-                called(Code::ProducerFenced),
-                Fact::Fenced,
-                Fact::Expired,
-            ),
-            (
-                Action::Commit,
-                called(Code::FencedInstanceId),
-                Fact::Fenced,
-                Fact::Fenced,
-            ),
-            // Passing: tried again as long as the transaction has time, and from the commit on in any case.
-            (
-                Action::SendOffsets,
-                called(Code::OperationTimedOut),
-                Fact::Retriable,
-                Fact::Abortable,
-            ),
-            (
-                Action::Begin,
-                called(Code::BrokerTransportFailure),
-                Fact::Retriable,
-                Fact::Abortable,
-            ),
-            (
-                Action::Commit,
-                called(Code::OperationTimedOut),
-                Fact::Retriable,
-                Fact::Retriable,
-            ),
-            (
-                Action::Abort,
-                called(Code::OperationTimedOut),
-                Fact::Retriable,
-                Fact::Retriable,
-            ),
-            // The group went on without us.
-            (
-                Action::SendOffsets,
-                called(Code::IllegalGeneration),
-                Fact::Abortable,
-                Fact::Abortable,
-            ),
-            (
-                Action::SendOffsets,
-                called(Code::StaleMemberEpoch),
-                Fact::Abortable,
-                Fact::Abortable,
-            ),
-            // For good.
-            (
-                Action::SendOffsets,
-                called(Code::GroupAuthorizationFailed),
-                Fact::Fatal,
-                Fact::Fatal,
-            ),
-            (Action::Commit, called(Code::Fatal), Fact::Fatal, Fact::Fatal),
-        ];
-        for (action, error, in_time, too_late) in cases {
+        for (action, error, code, in_time, too_late) in CASES {
+            let error = error(code);
             let class = class(&error);
             let meant = |left| fact(action, class, &error, left);
             assert_eq!(meant(Duration::from_secs(1)), in_time, "{action:?}: {error}");

@@ -1,6 +1,6 @@
 //! One transaction: refreshes, dead letters, and input offsets with the checkpoint in their metadata.
 //!
-//! [`protocol`] decides what to do next and does nothing; an [`Emitter`] does it and decides nothing; [`transact`] leads
+//! [`protocol`] decides what to do next and does nothing; an [`Emitter`] does it and decides nothing; [`transact()`] leads
 //! from the one to the other. No transaction is ever open when it returns.
 
 mod kafka;

@@ -203,77 +203,78 @@ mod tests {
 
     use RDKafkaErrorCode as Code;
 
+    const RETRIABLE: &[Code] = &[
+        Code::AllBrokersDown,
+        Code::BrokerTransportFailure,
+        Code::Resolve,
+        Code::SSL,
+        Code::OperationTimedOut,
+        Code::MessageTimedOut,
+        Code::RequestTimedOut,
+        Code::WaitingForCoordinator,
+        Code::CoordinatorNotAvailable,
+        Code::CoordinatorLoadInProgress,
+        Code::NotCoordinator,
+        Code::NotLeaderForPartition,
+        Code::LeaderNotAvailable,
+        Code::NotEnoughReplicas,
+        Code::NotEnoughReplicasAfterAppend,
+        Code::KafkaStorageError,
+        Code::UnknownTopicOrPartition,
+        Code::UnknownPartition,
+        Code::UnstableOffsetCommit,
+        Code::ConcurrentTransactions,
+        Code::FencedLeaderEpoch,
+        Code::PollExceeded,
+        Code::GroupMaxSizeReached,
+        Code::Unknown,
+    ];
+    const REBALANCED: &[Code] = &[
+        Code::IllegalGeneration,
+        Code::UnknownMemberId,
+        Code::RebalanceInProgress,
+        Code::StaleMemberEpoch,
+        Code::FencedMemberEpoch,
+        Code::AssignmentLost,
+    ];
+    const OUT_OF_RANGE: &[Code] = &[Code::AutoOffsetReset, Code::OffsetOutOfRange, Code::State];
+    const FENCED: &[Code] = &[
+        Code::Fenced,
+        Code::ProducerFenced,
+        Code::FencedInstanceId,
+        Code::InvalidProducerEpoch,
+    ];
+    const FATAL: &[Code] = &[
+        Code::Fatal,
+        Code::Authentication,
+        Code::SaslAuthenticationFailed,
+        Code::TopicAuthorizationFailed,
+        Code::GroupAuthorizationFailed,
+        Code::ClusterAuthorizationFailed,
+        Code::TransactionalIdAuthorizationFailed,
+        Code::UnsupportedSASLMechanism,
+        Code::UnsupportedVersion,
+        Code::UnsupportedFeature,
+        Code::InconsistentGroupProtocol,
+        Code::InvalidGroupId,
+        Code::InvalidSessionTimeout,
+        Code::InvalidTransactionTimeout,
+        Code::InvalidArgument,
+        Code::InvalidConfig,
+        Code::UnsupportedAssignor,
+    ];
+    const TABLE: [(Class, &[Code]); 6] = [
+        (Class::Retriable, RETRIABLE),
+        (Class::Rebalanced, REBALANCED),
+        (Class::OutOfRange, OUT_OF_RANGE),
+        (Class::Unreleased, &[Code::UnreleasedInstanceId]),
+        (Class::Fenced, FENCED),
+        (Class::Fatal, FATAL),
+    ];
+
     #[test]
     fn codes_are_sorted_by_what_the_caller_does() {
-        let retriable = [
-            Code::AllBrokersDown,
-            Code::BrokerTransportFailure,
-            Code::Resolve,
-            Code::SSL,
-            Code::OperationTimedOut,
-            Code::MessageTimedOut,
-            Code::RequestTimedOut,
-            Code::WaitingForCoordinator,
-            Code::CoordinatorNotAvailable,
-            Code::CoordinatorLoadInProgress,
-            Code::NotCoordinator,
-            Code::NotLeaderForPartition,
-            Code::LeaderNotAvailable,
-            Code::NotEnoughReplicas,
-            Code::NotEnoughReplicasAfterAppend,
-            Code::KafkaStorageError,
-            Code::UnknownTopicOrPartition,
-            Code::UnknownPartition,
-            Code::UnstableOffsetCommit,
-            Code::ConcurrentTransactions,
-            Code::FencedLeaderEpoch,
-            Code::PollExceeded,
-            Code::GroupMaxSizeReached,
-            Code::Unknown,
-        ];
-        let rebalanced = [
-            Code::IllegalGeneration,
-            Code::UnknownMemberId,
-            Code::RebalanceInProgress,
-            Code::StaleMemberEpoch,
-            Code::FencedMemberEpoch,
-            Code::AssignmentLost,
-        ];
-        let out_of_range = [Code::AutoOffsetReset, Code::OffsetOutOfRange, Code::State];
-        let fenced = [
-            Code::Fenced,
-            Code::ProducerFenced,
-            Code::FencedInstanceId,
-            Code::InvalidProducerEpoch,
-        ];
-        let fatal = [
-            Code::Fatal,
-            Code::Authentication,
-            Code::SaslAuthenticationFailed,
-            Code::TopicAuthorizationFailed,
-            Code::GroupAuthorizationFailed,
-            Code::ClusterAuthorizationFailed,
-            Code::TransactionalIdAuthorizationFailed,
-            Code::UnsupportedSASLMechanism,
-            Code::UnsupportedVersion,
-            Code::UnsupportedFeature,
-            Code::InconsistentGroupProtocol,
-            Code::InvalidGroupId,
-            Code::InvalidSessionTimeout,
-            Code::InvalidTransactionTimeout,
-            Code::InvalidArgument,
-            Code::InvalidConfig,
-            Code::UnsupportedAssignor,
-        ];
-        let table: [(Class, &[Code]); 6] = [
-            (Class::Retriable, &retriable),
-            (Class::Rebalanced, &rebalanced),
-            (Class::OutOfRange, &out_of_range),
-            (Class::Unreleased, &[Code::UnreleasedInstanceId]),
-            (Class::Fenced, &fenced),
-            (Class::Fatal, &fatal),
-        ];
-        for (class, codes) in table {
+        for (class, codes) in TABLE {
             for code in codes {
                 let asked = [
                     KafkaError::MessageConsumption(*code),
