@@ -208,13 +208,18 @@ impl<'e> Bench<'e> {
         let places = self.of_conversation.get(&key).map_or(&[][..], Vec::as_slice);
         let within = |place: &&usize| range.contains(&self.stored[**place].offset);
         let places = places.iter().filter(within).copied();
-        // Of those that may be either, the refresh itself says which it counts.
+        // Of those that may be either, the refresh itself says which it counts; each id is counted once.
         let named: BTreeSet<&str> = refresh.event_ids.iter().map(|id| id.as_str()).collect();
+        let mut taken: BTreeSet<&str> = BTreeSet::new();
         places
-            .filter(|place| match self.due[*place] {
-                Due::Counted => true,
-                Due::Duplicate => false,
-                Due::Either => named.contains(self.stored[*place].event.id.as_str()),
+            .filter(|place| {
+                let id = self.stored[*place].event.id.as_str();
+                let is_counted = match self.due[*place] {
+                    Due::Counted => true,
+                    Due::Duplicate => false,
+                    Due::Either => named.contains(id) && !taken.contains(id),
+                };
+                is_counted.then(|| taken.insert(id)).is_some()
             })
             .collect()
     }
