@@ -56,23 +56,38 @@ pub(super) struct Owned {
     held: BTreeMap<Offset, DeadLetter>,
     /// What lies before was read by an earlier owner.
     restored_position: Offset,
-    /// The position when last looked at, and since when it has been that.
+    /// The offset to read next; while the state is restored it lies before the position.
+    next: Offset,
+    /// `next` when last looked at, and since when it has been that.
     stood: (Offset, Instant),
 }
 
 impl Owned {
     /// Takes the partition over in `state`.
-    pub(super) fn restore(partition: Partition, state: Checkpoint, limits: Limits, now: Instant) -> Self {
+    pub(super) fn restore(committed: &Committed, state: Checkpoint, limits: Limits, now: Instant) -> Self {
+        let coalescer = Coalescer::restore(committed.partition, state.clone(), limits);
+        let next = coalescer.read_from(committed.log_start);
         Self {
             restored_position: state.position,
-            stood: (state.position, now),
-            coalescer: Coalescer::restore(partition, state.clone(), limits),
+            next,
+            stood: (next, now),
+            coalescer,
             committed: state,
             refreshes: Vec::new(),
             dead_letters: Vec::new(),
             ready: None,
             held: BTreeMap::new(),
         }
+    }
+
+    /// Returns the offset to read next.
+    pub(super) fn next(&self) -> Offset {
+        self.next
+    }
+
+    /// Hears that everything up to `last` has been read.
+    pub(super) fn read(&mut self, last: Offset) {
+        self.next = last.next();
     }
 
     /// Keeps the bytes of a record that could not be decoded until the coalescer lets it out.
@@ -149,10 +164,9 @@ impl Owned {
     /// librdkafka stops reading a partition whose position has left the log and says so once, in an event that a
     /// rebalance at that moment makes it forget.
     pub(super) fn is_stalled(&mut self, log_end: Option<i64>, now: Instant) -> bool {
-        let position = self.coalescer.position();
-        let has_more = log_end.is_some_and(|end| end > position.number());
-        if !has_more || self.stood.0 != position {
-            self.stood = (position, now);
+        let has_more = log_end.is_some_and(|end| end > self.next.number());
+        if !has_more || self.stood.0 != self.next {
+            self.stood = (self.next, now);
         }
         now.since(self.stood.1) >= STALL_TIME
     }
@@ -223,4 +237,94 @@ pub(super) fn state_of(
         return Ok(begin(offset, RunCause::Retention));
     }
     Ok(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coalesce::{ChunkLimits, DedupeHorizon};
+    use crate::lifecycle::Clock;
+    use crate::model::Lanes;
+
+    fn offset(number: i64) -> Offset {
+        Offset::new(number).expect("not negative")
+    }
+
+    /// A partition taken over with its position at 10, of which the dedupe horizon is read again from 4 on.
+    fn taken_over(now: Instant) -> Owned {
+        let state = Checkpoint {
+            run: Run {
+                started_at: Timestamp::from_millis(1),
+                start: offset(0),
+                cause: RunCause::First,
+            },
+            position: offset(10),
+            window_starts: vec![offset(9)],
+        };
+        let committed = Committed {
+            partition: Partition::new(0).expect("not negative"),
+            offset: Some(offset(9)),
+            metadata: String::new(),
+            log_start: offset(0),
+            log_end: offset(10),
+        };
+        let limits = Limits {
+            lanes: Lanes::default(),
+            metadata_bytes_max: 4_096,
+            event_ids_max: 100,
+            dedupe: DedupeHorizon {
+                records: 5,
+                time: Duration::from_secs(600),
+            },
+            chunk: ChunkLimits {
+                duration: Duration::from_secs(2),
+                windows_max: 100,
+                bytes_max: 1 << 20,
+            },
+        };
+        Owned::restore(&committed, state, limits, now)
+    }
+
+    fn clock() -> Clock {
+        Clock::set_to(Timestamp::from_millis(1))
+    }
+
+    const JUST_BELOW: Duration = STALL_TIME.saturating_sub(Duration::from_millis(1));
+
+    /// The log was cut off beyond where the horizon is read from, and nothing comes: the open window must not wait for the
+    /// next event, which on a quiet partition may be tomorrow's.
+    #[test]
+    fn a_replay_that_does_not_go_on_is_a_stall() {
+        let clock = clock();
+        let mut owned = taken_over(clock.instant());
+        assert_eq!(owned.next(), offset(4));
+        clock.pass(JUST_BELOW);
+        assert!(!owned.is_stalled(Some(10), clock.instant()));
+        clock.pass(STALL_TIME);
+        assert!(owned.is_stalled(Some(10), clock.instant()));
+    }
+
+    #[test]
+    fn a_replay_that_takes_long_is_none() {
+        let clock = clock();
+        let mut owned = taken_over(clock.instant());
+        for read in 4..8 {
+            clock.pass(JUST_BELOW);
+            owned.read(offset(read));
+            assert!(!owned.is_stalled(Some(20), clock.instant()), "at {read}");
+        }
+        clock.pass(STALL_TIME);
+        assert!(owned.is_stalled(Some(20), clock.instant()));
+    }
+
+    #[test]
+    fn nothing_to_read_is_none() {
+        let clock = clock();
+        let mut owned = taken_over(clock.instant());
+        owned.read(offset(9));
+        for log_end in [Some(10), None] {
+            clock.pass(STALL_TIME * 60);
+            assert!(!owned.is_stalled(log_end, clock.instant()), "{log_end:?}");
+        }
+    }
 }

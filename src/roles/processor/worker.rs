@@ -111,6 +111,8 @@ pub struct State {
     joined: bool,
     /// All partitions are being given back, to be taken over anew.
     rejoining: bool,
+    /// The time of day when windows were last looked at.
+    looked_at: Timestamp,
     committed_at: Instant,
     position_committed_at: Instant,
     shown_at: Instant,
@@ -148,6 +150,7 @@ where
             owned: BTreeMap::new(),
             joined: false,
             rejoining: false,
+            looked_at: self.clock.now(),
             committed_at: now,
             position_committed_at: now,
             shown_at: now,
@@ -241,6 +244,7 @@ where
             };
             owned.before_feeding();
             let run = owned.coalescer.run();
+            owned.read(records[records.len() - 1].offset());
             let mut decoded = Vec::with_capacity(records.len());
             for record in records {
                 let (record, letter) = self.decoder.decode(record, run, now, &self.stop)?;
@@ -259,14 +263,16 @@ where
     }
 
     /// Lets out every window that is due.
+    ///
+    /// A clock that was stepped back has moved every deadline. A coalescer learns of it by being told the time, which on
+    /// an idle partition is here, or else not before the clock has caught up.
     fn close_due(&self, state: &mut State) {
         let now = self.clock.now();
+        let went_back = now < state.looked_at;
+        state.looked_at = now;
         for owned in state.owned.values_mut() {
-            if owned
-                .coalescer
-                .next_deadline()
-                .is_some_and(|(deadline, _)| deadline <= now)
-            {
+            let deadline = owned.coalescer.next_deadline();
+            if went_back || deadline.is_some_and(|(deadline, _)| deadline <= now) {
                 owned.coalescer.on_deadline(now);
                 owned.drain();
             }
@@ -457,11 +463,8 @@ where
         for committed in &committed {
             let checkpoint = state_of(committed, place, now).map_err(Box::new)?;
             self.note_run(&checkpoint.run, committed, now);
-            let owned = Owned::restore(committed.partition, checkpoint, limits, self.clock.instant());
-            positions.push((
-                committed.partition,
-                owned.coalescer.read_from(committed.log_start),
-            ));
+            let owned = Owned::restore(committed, checkpoint, limits, self.clock.instant());
+            positions.push((committed.partition, owned.next()));
             state.owned.insert(committed.partition, owned);
         }
         Ok(positions)

@@ -235,6 +235,32 @@ fn an_idle_partition_closes_its_last_window_in_time() {
     assert!(process.stop().success());
 }
 
+/// A wall clock that is stepped back has no part in how long the last window of an idle partition stays open.
+#[test]
+fn a_clock_stepped_back_does_not_hold_an_idle_partition_up() {
+    let cluster = kafka();
+    let topics = cluster.topics("stepped", PARTITIONS);
+    let mut env = processor_env(cluster, &topics, "classic");
+    let step = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(step.path(), "0").expect("written");
+    env.push(("TEST_CLOCK_STEP", step.path().display().to_string()));
+    let mut reader = Reader::new(cluster, &topics, PARTITIONS);
+    let process = Process::ready(&["processor"], &env);
+    wait_until("it has all", || partitions_held(&process) == all_partitions());
+    let mut producer = Producer::new(cluster, &topics, "stepped");
+    producer.event("cnv_stepped", Priority::Low);
+    let stored = producer.finish();
+    wait_until("its window is open", || {
+        process.metric("frontstream_processor_open_windows") == 1.0
+    });
+    // An hour: far beyond the patience of what follows.
+    let new = step.path().with_extension("new");
+    std::fs::write(&new, "-3600000").expect("written");
+    std::fs::rename(&new, step.path()).expect("renamed");
+    assert_exactly_once(&mut reader, &stored, &env);
+    assert!(process.stop().success());
+}
+
 /// More than librdkafka lets a producer send by default (1,000,000), and less than the broker's default for a topic.
 const LARGE: usize = 1_040_000;
 

@@ -15,28 +15,10 @@ use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 
 use crate::support::process::PATIENCE;
-use crate::support::{Cluster, Topics};
+use crate::support::{Cluster, Random, Topics};
 
 /// What was stored: event ids by conversation.
 pub(super) type Stored = BTreeMap<String, Vec<String>>;
-
-/// A small generator with a printed seed (xorshift64*), so that a failing run can be repeated.
-pub(super) struct Dice(u64);
-
-impl Dice {
-    #[expect(clippy::print_stdout, reason = "a failed test is repeated with its seed")]
-    pub(super) fn seeded(seed: u64) -> Self {
-        println!("seed {seed}");
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound
-    }
-}
 
 /// Counts what was stored and refuses to go on when something was not.
 struct Deliveries(Arc<AtomicU64>);
@@ -138,7 +120,7 @@ impl Producer {
     }
 }
 
-/// Bursty events at a steady rate on a thread of its own.
+/// Bursty events at a steady rate on a thread of its own; which, follows from the rate.
 pub(super) fn in_background(
     cluster: &'static Cluster,
     topics: &Topics,
@@ -147,14 +129,14 @@ pub(super) fn in_background(
     lasting: Duration,
 ) -> JoinHandle<Stored> {
     let mut producer = Producer::new(cluster, topics, name);
-    let mut dice = Dice::seeded(u64::from(per_second) + 7);
+    let mut random = Random::new(u64::from(per_second));
     std::thread::spawn(move || {
         let began = Instant::now();
         while began.elapsed() < lasting {
             let due = began.elapsed().as_secs_f64() * f64::from(per_second);
             while (producer.sent as f64) < due {
-                let priority = Priority::ALL[usize::try_from(dice.below(3)).expect("below 3")];
-                let conversation = format!("cnv_{}", dice.below(200));
+                let priority = Priority::ALL[usize::try_from(random.below(3)).expect("below 3")];
+                let conversation = format!("cnv_{}", random.below(200));
                 producer.event(&conversation, priority);
             }
             producer.client.poll(Duration::from_millis(5));

@@ -217,10 +217,7 @@ fn shuffled(options: &Options, random: &mut Random, is_first: bool) -> Vec<Kind>
         "none of the faults asked for applies: {}",
         options.words()
     );
-    for place in (1..deck.len()).rev() {
-        let other = usize::try_from(random.below(place as u64 + 1)).expect("small");
-        deck.swap(place, other);
-    }
+    random.shuffle(&mut deck);
     deck
 }
 

@@ -33,4 +33,12 @@ impl Random {
     pub(crate) fn exponential(&mut self, mean: f64) -> f64 {
         -mean * (1.0 - self.unit()).ln()
     }
+
+    /// Puts `items` into any order.
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            let bound = u64::try_from(last + 1).expect("a small count");
+            items.swap(last, usize::try_from(self.below(bound)).expect("a small count"));
+        }
+    }
 }

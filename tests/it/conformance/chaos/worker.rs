@@ -8,6 +8,7 @@ use rdkafka::producer::Producer as _;
 
 use super::life::{Batch, Life, POLL, persist, producer};
 use super::{ANSWER_TIMEOUT, Fault, Stage};
+use crate::support::Random;
 
 /// What befalls one transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,32 +56,12 @@ const BATCH: u64 = 24;
 /// How long a guest stays, and a successor is waited for, at most.
 const STAY: Duration = Duration::from_secs(5);
 
-/// SplitMix64: small, and the same everywhere.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ mixed >> 31) % bound
-    }
-
-    fn shuffle<T>(&mut self, items: &mut [T]) {
-        for last in (1..items.len()).rev() {
-            let bound = u64::try_from(last + 1).expect("a small count");
-            items.swap(last, usize::try_from(self.below(bound)).expect("a small count"));
-        }
-    }
-}
-
 /// A worker through all its lives.
 pub(super) struct Worker<'a> {
     stage: &'a Stage<'a>,
     slot: u64,
     instance: Option<&'static str>,
-    dice: Dice,
+    dice: Random,
     /// What is still to happen, last first; `None` for a transaction that goes well.
     dealt: Vec<Option<Mishap>>,
     /// How many transactional ids it has had.
@@ -89,7 +70,7 @@ pub(super) struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     pub(super) fn new(stage: &'a Stage<'a>, slot: u64) -> Self {
-        let mut dice = Dice(stage.run.seed ^ slot << 32);
+        let mut dice = Random::new(stage.run.seed ^ slot << 32);
         let mut dealt: Vec<_> = Mishap::ALL
             .iter()
             .flat_map(|mishap| std::iter::repeat_n(Some(*mishap), Mishap::TIMES))
