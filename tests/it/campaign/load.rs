@@ -32,7 +32,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const CONVERSATIONS: u64 = 120;
 
 /// Of a hundred webhooks, how many are posted a second time although they were answered.
-const REPEATED_PERCENT: u64 = 3;
+const REPEATED_PERCENT: u64 = 6;
+
+/// When the second one comes, in milliseconds after the answer to the first: while its window is open, and long after
+/// the window's refresh and the offset behind it were committed, so that only the dedupe horizon tells.
+const REPEATED_AFTER_MS: std::ops::Range<u64> = 100..20_000;
 
 /// The bodies, with the ids that are replaced, and how often each is taken.
 const BODIES: [(&str, u64); 6] = [
@@ -125,7 +129,8 @@ struct Webhook {
     event: String,
     conversation: String,
     body: String,
-    repeated: bool,
+    /// When it is posted again after it was accepted, if it is.
+    repeated_after: Option<Duration>,
     first: usize,
 }
 
@@ -144,7 +149,10 @@ impl Webhook {
             event: event.to_owned(),
             conversation: conversation.to_owned(),
             body: with_ids(body, event, conversation),
-            repeated: random.below(100) < REPEATED_PERCENT,
+            repeated_after: (random.below(100) < REPEATED_PERCENT).then(|| {
+                let times = REPEATED_AFTER_MS.end - REPEATED_AFTER_MS.start;
+                Duration::from_millis(REPEATED_AFTER_MS.start + random.below(times))
+            }),
             first: usize::try_from(random.below(8)).expect("small"),
         }
     }
@@ -184,24 +192,33 @@ impl Sender {
         }
     }
 
-    /// Posts a webhook until it is accepted, as often as Front would, each time to the next receiver.
+    /// Posts a webhook until it is accepted, and perhaps once more later.
     async fn deliver(self: Arc<Self>, webhook: Webhook) {
-        let mut accepted = 0;
+        let answered_by = self.insist(&webhook, webhook.first).await;
+        if let (Some(receiver), Some(pause)) = (answered_by, webhook.repeated_after) {
+            tokio::time::sleep(pause).await;
+            self.insist(&webhook, receiver + 1).await;
+        }
+    }
+
+    /// Posts a webhook as often as Front would, each time to the next receiver; returns which one accepted it.
+    async fn insist(&self, webhook: &Webhook, first: usize) -> Option<usize> {
         for attempt in 0..=RETRY_AFTER.len() {
-            let status = self.post(&webhook, attempt).await;
-            self.note(&webhook, status);
-            accepted += u32::from(status == 200);
-            if accepted == if webhook.repeated { 2 } else { 1 } {
-                return;
+            let receiver = first + attempt;
+            let status = self.post(webhook, receiver).await;
+            self.note(webhook, status);
+            if status == 200 {
+                return Some(receiver);
             }
             if let Some(pause) = RETRY_AFTER.get(attempt) {
                 tokio::time::sleep(*pause).await;
             }
         }
+        None
     }
 
-    async fn post(&self, webhook: &Webhook, attempt: usize) -> u16 {
-        let url = &self.urls[(webhook.first + attempt) % self.urls.len()];
+    async fn post(&self, webhook: &Webhook, receiver: usize) -> u16 {
+        let url = &self.urls[receiver % self.urls.len()];
         let at = Clock::system().now().as_millis().to_string();
         let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("HMAC takes any key");
         mac.update(format!("{at}:").as_bytes());
