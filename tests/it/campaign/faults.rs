@@ -316,6 +316,12 @@ fn retention_passed(stage: &Stage, planned: &Planned) -> Struck {
         let deleted = block_on(admin.delete_records(&wanted, &options));
         deleted.is_ok_and(|list| list.elements().iter().all(|element| element.error().is_ok()))
     });
+    // Retention removes files, and what it removed stays away. What an administrator deletes comes back when all copies are
+    // killed before the new start of the log is on their disks.
+    wait_until("the new start of the log is on the disks", || {
+        let events = &stage.names.events;
+        stage.cluster.is_log_start_on_disk(events, partition, before)
+    });
     start_processors(stage);
     Struck::Hit(format!("{} records of partition {partition}", before - committed))
 }

@@ -45,6 +45,7 @@ const BROKER_PROPERTIES: &[&str] = &[
     "broker.heartbeat.interval.ms=500",
     "replica.lag.time.max.ms=5000",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms=1000",
+    "log.flush.start.offset.checkpoint.interval.ms=500",
     "group.consumer.min.session.timeout.ms=6000",
     "group.consumer.session.timeout.ms=6000",
     "group.consumer.min.heartbeat.interval.ms=1000",

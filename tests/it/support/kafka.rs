@@ -328,6 +328,30 @@ impl Cluster {
         }
     }
 
+    /// Says whether every node has it on its disk that a partition's log begins at `start` or later, so that it still does
+    /// after all of them were killed. `log.flush.start.offset.checkpoint.interval.ms` says how often a node writes it.
+    pub(crate) fn is_log_start_on_disk(&self, topic: &str, partition: i32, start: i64) -> bool {
+        let Backing::Scripts(started) = &self.backing else {
+            panic!("only a cluster of our own has its disk here");
+        };
+        let begins_there = |line: &str| {
+            let mut words = line.split(' ');
+            (words.next(), words.next()) == (Some(topic), Some(&*partition.to_string()))
+                && words
+                    .next()
+                    .and_then(|at| at.parse().ok())
+                    .is_some_and(|at: i64| at >= start)
+        };
+        let nodes = self.bootstrap.split(',').count();
+        (1..=nodes).all(|node| {
+            let path = started
+                .data
+                .join(format!("node-{node}/data/log-start-offset-checkpoint"));
+            // Absent until the node writes it for the first time.
+            std::fs::read_to_string(path).is_ok_and(|text| text.lines().any(begins_there))
+        })
+    }
+
     /// Says whether every partition has all its copies in sync.
     pub(crate) fn is_in_sync(&self) -> bool {
         let client: BaseConsumer = self.client_config().create().expect("a consumer");
