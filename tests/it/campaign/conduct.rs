@@ -27,10 +27,6 @@ const OVERLAPPING: usize = 4;
 /// After how many faults everything is left in peace for a while.
 const CALM_EVERY: usize = 25;
 
-/// How long after a fault's end its consequences may last: a session that must end (6 s) and a rebalance, or a transaction
-/// that must time out (5 s) and the broker's look for such (1 s), one after the other.
-pub(crate) const RECOVERY: Duration = Duration::from_secs(15);
-
 /// How long a calm goes on after that, in which every window must keep its cap.
 const CALM: Duration = Duration::from_secs(5);
 
@@ -224,7 +220,7 @@ fn inject<'scope>(
         }
         last(planned.pause);
         if planned.number > 1 && (stage.options.alone || (planned.number - 1) % CALM_EVERY == 0) {
-            calm(signals);
+            calm(stage, signals);
         }
         let mut claimed = signals.lock();
         let is_free = |claimed: &mut Claimed| {
@@ -240,15 +236,15 @@ fn inject<'scope>(
         drop(claimed);
         scope.spawn(move || strike_one(stage, signals, planned));
     }
-    calm(signals);
+    calm(stage, signals);
 }
 
 /// Waits until no fault is under way and its consequences are over, and then for a while more.
-fn calm(signals: &Signals) {
+fn calm(stage: &Stage, signals: &Signals) {
     let claimed = signals.lock();
     let claimed = signals.freed.wait_while(claimed, |claimed| claimed.under_way > 0);
     drop(claimed.expect("a fault that panics ends the campaign"));
-    last(RECOVERY + CALM);
+    last(stage.recovery() + CALM);
 }
 
 fn strike_one(stage: &Stage, signals: &Signals, planned: Planned) {
@@ -316,7 +312,7 @@ fn finish(stage: &Stage, findings: &mut Vec<String>) {
 fn evidence<T>(stage: &Stage, ledger: &Ledger, stories: &[Story], ask: impl Fn(&Evidence<'_>) -> T) -> T {
     let disturbed: Vec<_> = stories
         .iter()
-        .map(|story| (story.from, story.until.plus(RECOVERY)))
+        .map(|story| (story.from, story.until.plus(stage.recovery())))
         .collect();
     let events = stage
         .record

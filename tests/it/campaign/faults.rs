@@ -12,7 +12,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use super::fleet::Slot;
 use super::plan::{Kind, PROCESSORS, Planned, target_of};
 use super::proxy::{Applied, Ending, Fault, Rule};
-use super::stage::{SESSION, Stage, TRANSACTION, holds_within, last, wait_until};
+use super::stage::{SESSION, Stage, holds_within, last, wait_until};
 use crate::support::{Random, block_on};
 
 /// How long a fault waits for what it means to hit: traffic comes all the time.
@@ -397,7 +397,7 @@ fn transaction_timed_out(stage: &Stage, processor: &Slot) -> Struck {
     let is_hit = processor.signal(Signal::STOP);
     drop(caught);
     drop(applied);
-    last(TRANSACTION + Duration::from_secs(2));
+    last(stage.until_aborted() + Duration::from_secs(1));
     processor.signal(Signal::CONT);
     if is_hit {
         Struck::Hit(processor.name.clone())

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::conduct::{Outcome, RECOVERY, Story};
+use super::conduct::{Outcome, Story};
 use super::faults::Struck;
 use super::plan::Kind;
 use super::record::Event;
@@ -119,7 +119,10 @@ fn kinds(stage: &Stage, outcome: &Outcome) -> Value {
         if hit.is_empty() && missed.is_empty() {
             continue;
         }
-        let silence = hit.iter().map(|story| longest_silence(&outputs, story)).max();
+        let silence = hit
+            .iter()
+            .map(|story| longest_silence(stage, &outputs, story))
+            .max();
         kinds.insert(
             kind.name().to_owned(),
             json!({ "hit": hit.len(), "missed": missed.len(), "longest_silence_ms": silence.map(millis) }),
@@ -141,9 +144,9 @@ fn outputs(stage: &Stage) -> Vec<Timestamp> {
 }
 
 /// The longest time without any refresh, from the last one before the fault to the end of its consequences.
-fn longest_silence(outputs: &[Timestamp], story: &Story) -> Duration {
+fn longest_silence(stage: &Stage, outputs: &[Timestamp], story: &Story) -> Duration {
     let first = outputs.partition_point(|at| *at <= story.from).saturating_sub(1);
-    let until = story.until.plus(RECOVERY);
+    let until = story.until.plus(stage.recovery());
     let during = outputs[first..].windows(2).take_while(|pair| pair[0] <= until);
     during
         .map(|pair| pair[1].saturating_since(pair[0]))

@@ -31,7 +31,7 @@ const PARTITIONS: i32 = 6;
 pub(crate) const SESSION: Duration = Duration::from_secs(6);
 
 /// How long the broker keeps a dead process's transaction open.
-pub(crate) const TRANSACTION: Duration = Duration::from_secs(5);
+const TRANSACTION: Duration = Duration::from_secs(5);
 
 /// How often something that brokers may refuse for a while is tried again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -44,13 +44,21 @@ const BROKER_PROPERTIES: &[&str] = &[
     "broker.session.timeout.ms=4000",
     "broker.heartbeat.interval.ms=500",
     "replica.lag.time.max.ms=5000",
-    "transaction.abort.timed.out.transaction.cleanup.interval.ms=1000",
     "log.flush.start.offset.checkpoint.interval.ms=500",
     "group.consumer.min.session.timeout.ms=6000",
     "group.consumer.session.timeout.ms=6000",
     "group.consumer.min.heartbeat.interval.ms=1000",
     "group.consumer.heartbeat.interval.ms=1000",
 ];
+
+/// Returns how often brokers look for transactions that have timed out.
+///
+/// One broker alone looks as rarely as by default. Started anew after it was killed, it finds itself dead in its metadata until
+/// its old session has ended; a transaction that it aborts in that time, it ends without a marker in any partition
+/// ("likely deleted already and hence can be skipped"), and no reader of committed records ever gets past it.
+fn transaction_scan(brokers: u32) -> Duration {
+    Duration::from_secs(if brokers == 1 { 10 } else { 1 })
+}
 
 /// The stage.
 pub(crate) struct Stage {
@@ -76,7 +84,12 @@ impl Stage {
     pub(crate) fn set(options: Options, dir: &Path) -> Self {
         let nodes = options.brokers as usize;
         let proxy = Proxy::reserve(nodes);
-        let cluster = Cluster::start_proxied("campaign", proxy.ports(), BROKER_PROPERTIES)
+        let scan = format!(
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms={}",
+            transaction_scan(options.brokers).as_millis()
+        );
+        let properties: Vec<_> = BROKER_PROPERTIES.iter().copied().chain([&*scan]).collect();
+        let cluster = Cluster::start_proxied("campaign", proxy.ports(), &properties)
             .unwrap_or_else(|why| panic!("{why}"));
         proxy.lead_to(cluster.behind_proxy());
         let registry =
@@ -123,6 +136,17 @@ impl Stage {
             tool_env,
             processor_env,
         }
+    }
+
+    /// How long it takes at most until the broker has aborted the transaction of a process that is dead or stopped.
+    pub(crate) fn until_aborted(&self) -> Duration {
+        TRANSACTION + transaction_scan(self.options.brokers)
+    }
+
+    /// How long after a fault's end its consequences may last: a session that must end and a rebalance, or a transaction that
+    /// must time out, one after the other.
+    pub(crate) fn recovery(&self) -> Duration {
+        SESSION + self.until_aborted() + Duration::from_secs(3)
     }
 
     /// Makes a processor beside the three; `instance` is whose instance id it takes, if it is to take one.
