@@ -111,7 +111,7 @@ pub struct State {
     joined: bool,
     /// All partitions are being given back, to be taken over anew.
     rejoining: bool,
-    /// The time of day when windows were last looked at.
+    /// The time of day when the clock was last read.
     looked_at: Timestamp,
     committed_at: Instant,
     position_committed_at: Instant,
@@ -167,7 +167,9 @@ where
     pub fn turn(&self, state: &mut State) -> Result<(), Error> {
         let wait = self.wait(state);
         // The consumer lends its records to the input, so its answers are worked off before the next poll.
-        match self.source.poll(wait) {
+        let input = self.source.poll(wait);
+        self.look_at_clock(state);
+        match input {
             Input::Batch(records) => self.feed(&mut state.owned, &records)?,
             Input::LogEnd(partition) => {
                 if let Some(owned) = state.owned.get_mut(&partition) {
@@ -262,17 +264,28 @@ where
         Ok(())
     }
 
-    /// Lets out every window that is due.
-    ///
-    /// A clock that was stepped back has moved every deadline. A coalescer learns of it by being told the time, which on
-    /// an idle partition is here, or else not before the clock has caught up.
-    fn close_due(&self, state: &mut State) {
+    /// Reads the clock, and tells every coalescer when it was stepped back, which has moved every deadline: on an idle
+    /// partition one would not learn of it before the clock has caught up. Nor does it know that time has passed since it
+    /// was last told, so it hears first when the clock was last read.
+    fn look_at_clock(&self, state: &mut State) -> Timestamp {
         let now = self.clock.now();
-        let went_back = now < state.looked_at;
-        state.looked_at = now;
+        let before = std::mem::replace(&mut state.looked_at, now);
+        if now < before {
+            for owned in state.owned.values_mut() {
+                owned.coalescer.on_deadline(before);
+                owned.coalescer.on_deadline(now);
+                owned.drain();
+            }
+        }
+        now
+    }
+
+    /// Lets out every window that is due.
+    fn close_due(&self, state: &mut State) {
+        let now = self.look_at_clock(state);
         for owned in state.owned.values_mut() {
             let deadline = owned.coalescer.next_deadline();
-            if went_back || deadline.is_some_and(|(deadline, _)| deadline <= now) {
+            if deadline.is_some_and(|(deadline, _)| deadline <= now) {
                 owned.coalescer.on_deadline(now);
                 owned.drain();
             }
