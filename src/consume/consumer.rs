@@ -121,7 +121,8 @@ pub enum Error {
 }
 
 impl Error {
-    fn new(attempt: &'static str, class: Class, source: KafkaError) -> Self {
+    /// Names what the client said for what is done about it.
+    pub fn new(attempt: &'static str, class: Class, source: KafkaError) -> Self {
         match class {
             Class::Retriable => Self::Retry { attempt, source },
             Class::Rebalanced => Self::Rebalanced { attempt, source },

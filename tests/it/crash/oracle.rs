@@ -1,13 +1,15 @@
 //! Reads a log and what was written of it, and says whether each run is exact. Slow, obvious, and on its own.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use frontstream::coalesce::{DedupeHorizon, Output};
-use frontstream::model::{Offset, Priority, Refresh, Run, Timestamp};
+use frontstream::model::{Offset, Partition, Priority, Refresh, Run, Timestamp};
 
-/// The log, and the rule that says what is a duplicate in it.
+/// The log of one partition, and the rule that says what is a duplicate in it.
 pub(super) struct Log {
-    pub(super) records: Vec<Stored>,
+    pub(super) partition: Partition,
+    pub(super) records: Vec<Rc<Stored>>,
     pub(super) horizon: DedupeHorizon,
 }
 
@@ -16,6 +18,10 @@ pub(super) struct Log {
 pub(super) struct Stored {
     pub(super) offset: Offset,
     pub(super) log_time: Timestamp,
+    /// When it was appended, on the time line of the world.
+    pub(super) appended_us: u64,
+    pub(super) key: Vec<u8>,
+    pub(super) value: Option<Vec<u8>>,
     /// `None`: cannot be decoded.
     pub(super) event: Option<Event>,
 }
@@ -62,7 +68,7 @@ impl<'l> Oracle<'l> {
     pub(super) fn verdict(&self, written: &[Written], ends: &[End]) -> Result<(), String> {
         let of_no_run = |written: &&Written| ends.iter().all(|end| end.run != written.run);
         if let Some(stray) = written.iter().find(of_no_run) {
-            return Err(format!("{stray:?} belongs to no run"));
+            return Err(format!("untrue: {stray:?} belongs to no run"));
         }
         for end in ends {
             let outputs: Vec<&Output> = written
@@ -70,7 +76,7 @@ impl<'l> Oracle<'l> {
                 .filter(|written| written.run == end.run)
                 .map(|written| &written.output)
                 .collect();
-            refreshes(&self.countable, &outputs, end)
+            refreshes(self.log.partition, &self.countable, &outputs, end)
                 .and_then(|()| dead_letters(self.log, &outputs, end))
                 .map_err(|what| format!("{:?}: {what}", end.run))?;
         }
@@ -106,13 +112,18 @@ fn of_conversation(event: &Event, tenant: &str, conversation: &str) -> bool {
     event.tenant == tenant && event.conversation.as_deref() == Some(conversation)
 }
 
-fn refreshes(countable: &[(Offset, &Event)], outputs: &[&Output], end: &End) -> Result<(), String> {
+fn refreshes(
+    partition: Partition,
+    countable: &[(Offset, &Event)],
+    outputs: &[&Output],
+    end: &End,
+) -> Result<(), String> {
     // How often each event is counted, open windows included: those of the last commit hold every event of their
     // conversation from their start on.
     let mut counted = vec![0_u32; countable.len()];
     for start in &end.window_starts {
         let Some((_, first)) = countable.iter().find(|(offset, _)| offset == start) else {
-            return Err(format!("the window open at {start} begins with no event"));
+            return Err(format!("untrue: the window open at {start} begins with no event"));
         };
         let conversation = first.conversation.as_deref().unwrap_or_default();
         for (times, (offset, event)) in counted.iter_mut().zip(countable) {
@@ -128,8 +139,8 @@ fn refreshes(countable: &[(Offset, &Event)], outputs: &[&Output], end: &End) -> 
             Output::Refresh(refresh) => refresh,
             Output::DeadLetter(_) => continue,
         };
-        if refresh.run != end.run {
-            return Err(format!("{refresh:?} names another run"));
+        if refresh.run != end.run || refresh.partition != partition {
+            return Err(format!("untrue: {refresh:?} names another run or partition"));
         }
         let (tenant, conversation) = (refresh.tenant.as_str(), refresh.conversation.as_str());
         let mut events = Vec::new();
@@ -149,15 +160,16 @@ fn refreshes(countable: &[(Offset, &Event)], outputs: &[&Output], end: &End) -> 
         if let Some(earlier) = before.iter().rev().find(same)
             && earlier.last_offset >= refresh.first_offset
         {
-            return Err(format!("{refresh:?} comes after {earlier:?}"));
+            return Err(format!("misordered: {refresh:?} comes after {earlier:?}"));
         }
         before.push(refresh);
     }
     for (times, (offset, _)) in counted.iter().zip(countable) {
         let expected = u32::from(*offset >= end.run.start && *offset < end.position);
         if *times != expected {
+            let what = if *times < expected { "lost" } else { "doubled" };
             return Err(format!(
-                "the event at {offset} is counted {times} times, not {expected}"
+                "{what}: the event at {offset} is counted {times} times, not {expected}"
             ));
         }
     }
@@ -205,7 +217,7 @@ fn describes(refresh: &Refresh, events: &[(Offset, &Event)]) -> Result<(), Strin
         ),
     ];
     match truths.iter().find(|(_, true_)| !true_) {
-        Some((what, _)) => Err(format!("{refresh:?} tells a wrong {what} of {events:?}")),
+        Some((what, _)) => Err(format!("untrue: {refresh:?} tells a wrong {what} of {events:?}")),
         None => Ok(()),
     }
 }
@@ -227,7 +239,12 @@ fn dead_letters(log: &Log, outputs: &[&Output], end: &End) -> Result<(), String>
         .filter(|offset| *offset >= end.run.start && *offset < end.position)
         .collect();
     if set_aside != expected {
-        return Err(format!("set aside {set_aside:?} of {expected:?}"));
+        let what = if set_aside.len() < expected.len() {
+            "lost"
+        } else {
+            "doubled"
+        };
+        return Err(format!("{what}: set aside {set_aside:?} of {expected:?}"));
     }
     Ok(())
 }

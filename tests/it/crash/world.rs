@@ -1,577 +1,427 @@
-//! One run: a broker, processors that come and go, and everything that befalls them, drawn from a seed.
+//! One run: brokers, processes that come and go, and everything that befalls them, drawn from a seed.
+//!
+//! One thread. A worker runs one `turn` at a time; whatever it asks of its clients goes through [`World::enter`], and
+//! there, in the middle of its turn, the world may go on without it: others take their turns, its process is stopped and
+//! continued, or killed. A killed worker gets an error from every call from there on, which changes nothing any more,
+//! and is thrown away when its turn returns, whatever it says.
 
+mod faults;
+mod processes;
+mod receivers;
+mod scheduler;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
-use frontstream::coalesce::{ChunkLimits, Coalescer, Content, DedupeHorizon, Limits, Output, Record};
-use frontstream::model::{Change, Checkpoint, Lanes, Offset, Partition, Priority, Run, RunCause, Timestamp};
-use frontstream::wire::checkpoint_v1;
+use frontstream::coalesce::DedupeHorizon;
+use frontstream::emit;
+use frontstream::lifecycle::{Clock, Stop};
+use frontstream::model::{Lanes, Offset, Partition, Priority, Timestamp};
+use frontstream::roles::processor::Metrics;
+use tokio::runtime::Runtime;
 
-use super::oracle::{End, Event, Log, Stored, Written};
+use self::processes::{Process, Seat};
+use super::broker::{Broker, Log};
+use super::client::{Client, Time};
+use super::group::{Group, Protocol};
+use super::oracle;
+use super::planted::Planted;
+use crate::support::Random;
 
-/// A bug planted into the shell around the coalescer, so that the oracle can show that it sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    None,
-    /// The position is committed, as if no window were open.
-    CommitPosition,
-    /// Reading begins at the committed offset: duplicates of what stands before are not recognised.
-    SkipHorizon,
-    /// Outputs of an aborted transaction are written with the next.
-    KeepAborted,
-    /// The broker lets a zombie commit.
-    NoFencing,
-    /// The offset is committed, and the outputs after it.
-    OutputsLater,
-    /// One open window is left out of the metadata.
-    ForgetWindow,
-    /// After an abort reading goes on where it was.
-    NoRewind,
+/// How much later than promised an event may be committed: what the steps of the other workers' transactions take on
+/// the one time line of the world.
+pub(super) const DELAY_SLACK_US: u64 = 5_000;
+
+/// How many scheduler actions one run has before its faults end.
+const ACTIONS: u64 = 900;
+
+/// How many more it may take until everything is committed.
+const ACTIONS_TO_END_MAX: u64 = 12_000;
+
+/// How often a worker may call its clients in one turn: every retry is bounded.
+const CALLS_MAX: u32 = 400;
+
+/// How deep the world may go on within the turn of a worker, within that of another.
+const DEPTH_MAX: u32 = 2;
+
+/// The longest that a worker waits for records, as the product's: so long ago it read the clock last, at most.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+
+const COMMIT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What runs share: they cost more to make than a run.
+pub(super) struct Ground {
+    runtime: Runtime,
+    metrics: Metrics,
+    emit_metrics: emit::Metrics,
 }
 
-impl Fault {
-    pub(super) const PLANTED: [Self; 7] = [
-        Self::CommitPosition,
-        Self::SkipHorizon,
-        Self::KeepAborted,
-        Self::NoFencing,
-        Self::OutputsLater,
-        Self::ForgetWindow,
-        Self::NoRewind,
-    ];
-}
-
-/// What befell the processors.
-#[derive(Debug, Default)]
-pub(super) struct Story {
-    records: u64,
-    refreshes: u64,
-    duplicates: u64,
-    restored: u64,
-    skipped: u64,
-    chunks: u64,
-    pressure: u64,
-    dead_letters: u64,
-    commits: u64,
-    aborts: u64,
-    crashes: u64,
-    stops: u64,
-    fenced: u64,
-    resets: u64,
-    retentions: u64,
-}
-
-impl Story {
-    pub(super) fn add(&mut self, other: &Self) {
-        for ((_, mine), (_, theirs)) in self.fields().into_iter().zip(other.clone_fields()) {
-            *mine += theirs;
+impl Ground {
+    pub(super) fn new() -> Self {
+        let registry = prometheus::Registry::new();
+        Self {
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .build()
+                .expect("a runtime"),
+            metrics: Metrics::register(&registry).expect("no name is taken"),
+            emit_metrics: emit::Metrics::register(&registry).expect("no name is taken"),
         }
     }
-
-    pub(super) fn assert_eventful(&mut self) {
-        for (name, count) in self.fields() {
-            assert!(*count > 0, "no {name} in any run");
-        }
-    }
-
-    fn fields(&mut self) -> [(&'static str, &mut u64); 15] {
-        [
-            ("record", &mut self.records),
-            ("refresh", &mut self.refreshes),
-            ("duplicate", &mut self.duplicates),
-            ("restored event", &mut self.restored),
-            ("skipped record", &mut self.skipped),
-            ("chunk", &mut self.chunks),
-            ("pressure", &mut self.pressure),
-            ("dead letter", &mut self.dead_letters),
-            ("commit", &mut self.commits),
-            ("abort", &mut self.aborts),
-            ("crash", &mut self.crashes),
-            ("stop", &mut self.stops),
-            ("fenced zombie", &mut self.fenced),
-            ("reset", &mut self.resets),
-            ("retention", &mut self.retentions),
-        ]
-    }
-
-    fn clone_fields(&self) -> [(&'static str, u64); 15] {
-        let mut copy = Self { ..*self };
-        copy.fields().map(|(name, count)| (name, *count))
-    }
 }
 
-/// SplitMix64: small, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    fn below(&mut self, bound: i64) -> i64 {
-        (self.next() >> 1).cast_signed() % bound
-    }
-
-    fn one_in(&mut self, chances: i64) -> bool {
-        self.below(chances) == 0
-    }
-}
-
-/// One partition, its group's offset, and what read-committed readers see of the output topics.
-struct Broker {
-    log_start: Offset,
-    committed: Option<(Offset, String)>,
-    /// The generation that may commit.
-    generation: u64,
-}
-
-/// A processor that owns the partition, or believes so.
-struct Processor {
-    generation: u64,
-    /// How far its clock is ahead.
-    skew_ms: i64,
-    limits: Limits,
-    core: Coalescer,
-    next: Offset,
-    pending: Vec<Output>,
-    /// The latest checkpoint, and how many of `pending` go with it.
-    ready: Option<(Checkpoint, usize)>,
-}
-
-pub(super) struct World {
-    pub(super) log: Log,
-    pub(super) written: Vec<Written>,
-    /// The last commit of every run.
-    pub(super) ends: Vec<End>,
-    pub(super) story: Story,
-    fault: Fault,
-    random: Random,
-    now_ms: i64,
-    broker: Broker,
-    owner: Option<Processor>,
-    zombie: Option<Processor>,
+/// What is drawn once for a run.
+struct Plan {
+    protocol: Protocol,
+    /// The members have instance ids: those of a classic group then are eager, as the product sets them up.
+    is_static: bool,
+    horizon: DedupeHorizon,
     /// Retention makes the log forget what was a duplicate: such runs have none.
     retention: bool,
-    events: i64,
+    /// Clocks are near each other and records are appended when they are made: windows keep to their lanes.
+    punctual: bool,
+    chunk: Duration,
+    /// Few of them make windows that reach their cap.
+    conversations: u64,
+}
+
+impl Plan {
+    fn draw(random: &mut Random) -> Self {
+        let punctual = random.one_in(2);
+        let (protocol, is_static) = random.pick(&[
+            (Protocol::Eager, true),
+            (Protocol::Cooperative, false),
+            (Protocol::Consumer, false),
+            (Protocol::Consumer, true),
+        ]);
+        Self {
+            protocol,
+            is_static,
+            horizon: DedupeHorizon {
+                records: u32::try_from(random.below(60)).expect("a small number"),
+                time: Duration::from_secs(random.pick(&[1, 60, 600])),
+            },
+            retention: random.one_in(4),
+            punctual,
+            chunk: Duration::from_millis(random.pick(&[300, 2_000])),
+            conversations: random.pick(&[3, 24]),
+        }
+    }
+}
+
+/// Everything there is in one run.
+pub(super) struct World {
+    pub(super) broker: RefCell<Broker>,
+    ground: Rc<Ground>,
+    plan: Plan,
+    random: RefCell<Random>,
+    seats: RefCell<Vec<Seat>>,
+    processes: RefCell<Vec<Process>>,
+    depth: Cell<u32>,
+    /// Faults befall the processors.
+    stormy: Cell<bool>,
+    /// Nothing befalls them any more but retention.
+    ending: Cell<bool>,
+    away_until_us: Cell<u64>,
+    /// The processes are stopped for an operator, who waits for the group to be empty.
+    reset_wanted: Cell<bool>,
+    actions: Cell<u64>,
+    events: Cell<u64>,
+    lives: Cell<u64>,
+}
+
+/// What a run leaves behind.
+pub(super) struct Ended {
+    pub(super) broker: Broker,
+    pub(super) actions: u64,
+    pub(super) horizon: DedupeHorizon,
+}
+
+impl Ended {
+    /// Returns what the oracle reads, partition by partition.
+    pub(super) fn logs(&self) -> impl Iterator<Item = (oracle::Log, &Log)> {
+        self.broker.logs.iter().enumerate().map(|(number, log)| {
+            let view = oracle::Log {
+                partition: partition_of(number),
+                records: log.records.clone(),
+                horizon: self.horizon,
+            };
+            (view, log)
+        })
+    }
+
+    /// Says whether the run kept every promise.
+    pub(super) fn verdict(&self) -> Result<(), String> {
+        if let Some(wrong) = self.broker.wrong.first() {
+            return Err(wrong.clone());
+        }
+        for (view, log) in self.logs() {
+            oracle::Oracle::new(&view)
+                .verdict(&log.written, &log.ends)
+                .map_err(|what| format!("partition {}: {what}", view.partition))?;
+        }
+        Ok(())
+    }
 }
 
 impl World {
-    pub(super) fn run(seed: u64, fault: Fault) -> Self {
-        let mut random = Random(seed);
-        let retention = random.one_in(4);
-        let horizon = DedupeHorizon {
-            records: u32::try_from(random.below(60)).expect("a small number"),
-            time: Duration::from_secs([1, 60, 600][usize::try_from(random.below(3)).expect("an index")]),
-        };
-        let mut world = Self {
-            log: Log {
-                records: Vec::new(),
-                horizon,
-            },
-            written: Vec::new(),
-            ends: Vec::new(),
-            story: Story::default(),
-            fault,
-            random,
-            now_ms: 1_000_000,
-            broker: Broker {
-                log_start: Offset::ZERO,
-                committed: None,
-                generation: 0,
-            },
-            owner: None,
-            zombie: None,
-            retention,
-            events: 0,
-        };
-        for _ in 0..300 {
+    pub(super) fn run(seed: u64, planted: Planted, loud: bool, ground: &Rc<Ground>) -> Ended {
+        let world = Rc::new(Self::new(seed, planted, ground));
+        world.broker.borrow_mut().loud = loud;
+        while world.actions.get() < ACTIONS {
+            world.weather();
             world.step();
         }
         world.finish();
-        world
-    }
-
-    fn step(&mut self) {
-        match self.random.below(40) {
-            0..8 => self.append(),
-            8..12 => self.now_ms += self.random.below(700),
-            12 => self.now_ms += [5_000, 60_000, 700_000][self.pick(3)],
-            13 => self.reset(),
-            14 if self.retention => self.delete(),
-            15 => {
-                self.owner = None;
-                self.story.crashes += 1;
-            }
-            16 => self.take_over(),
-            17 => self.stop(),
-            18 => self.zombie_goes_on(),
-            19 => self.zombie = None,
-            20..26 => self.commit(),
-            _ => self.poll(),
+        let horizon = world.plan.horizon;
+        let actions = world.actions.get();
+        // The workers hold the world.
+        for seat in world.seats.borrow_mut().iter_mut() {
+            seat.client = None;
         }
-    }
-
-    fn pick(&mut self, bound: i64) -> usize {
-        usize::try_from(self.random.below(bound)).expect("an index")
-    }
-
-    fn append(&mut self) {
-        for _ in 0..self.random.below(12) {
-            let last = self.log.records.last().map(|record| record.offset);
-            let mut offset = last.map_or(Offset::ZERO, Offset::next);
-            if self.random.one_in(15) {
-                offset = offset_of(offset.number() + self.random.below(5));
-            }
-            let event = (!self.random.one_in(20)).then(|| self.event());
-            // The clocks of receivers differ, and a producer may have waited.
-            let late_ms = if self.random.one_in(10) {
-                self.random.below(9_000)
-            } else {
-                0
-            };
-            self.log.records.push(Stored {
-                offset,
-                log_time: Timestamp::from_millis(self.now_ms - late_ms),
-                event,
-            });
-            self.story.records += 1;
-        }
-    }
-
-    fn event(&mut self) -> Event {
-        if !self.retention && self.random.one_in(4) && !self.log.records.is_empty() {
-            // A retry of Front: any earlier event, near or far.
-            let back = if self.random.one_in(2) { 20 } else { 400 };
-            let count = i64::try_from(self.log.records.len()).expect("a short log");
-            let place = count - 1 - self.random.below(back.min(count));
-            let earlier = &self.log.records[usize::try_from(place).expect("an index")];
-            if let Some(event) = earlier.event.clone() {
-                return event;
-            }
-        }
-        self.events += 1;
-        let conversation = self.random.below(24);
-        let received_ms = self.now_ms - 3_000 + self.random.below(4_000);
-        Event {
-            tenant: ["acme", "bolt"][self.pick(2)],
-            conversation: (conversation > 0).then(|| format!("cnv_{conversation}")),
-            id: format!("evt_{}", self.events),
-            kind: ["message.received", "tag.added", "comment.added"][self.pick(3)],
-            priority: Priority::ALL[self.pick(3)],
-            emitted_at: Timestamp::from_millis(received_ms - self.random.below(1_000)),
-            received_at: Timestamp::from_millis(received_ms),
-        }
-    }
-
-    /// An operator stops the group, sets the offset by the tools, which leave the metadata empty, and starts it.
-    fn reset(&mut self) {
-        if !self.random.one_in(4) {
-            return;
-        }
-        self.owner = None;
-        self.broker.generation += 1;
-        let start = self.broker.log_start.number();
-        let end = self
-            .log
-            .records
-            .last()
-            .map_or(start, |record| record.offset.number() + 1);
-        let to = start + self.random.below(end - start + 1);
-        self.broker.committed = Some((offset_of(to), String::new()));
-        self.story.resets += 1;
-    }
-
-    /// Retention, or an operator, deletes the head of the log.
-    fn delete(&mut self) {
-        let end = self.log.records.last().map_or(0, |record| record.offset.number());
-        let start = self.broker.log_start.number();
-        let far = if self.random.one_in(3) { end - start } else { 30 };
-        self.broker.log_start = offset_of((start + self.random.below(far.max(0) + 1)).min(end));
-        // Who reads there gets an error, and starts again.
-        if self
-            .owner
-            .as_ref()
-            .is_some_and(|owner| owner.next < self.broker.log_start)
-        {
-            self.owner = None;
-        }
-    }
-
-    fn limits(&mut self) -> Limits {
-        // Everything but the horizon may change with a restart.
-        Limits {
-            lanes: Lanes::default(),
-            metadata_bytes_max: [256, 4_096][self.pick(2)],
-            event_ids_max: 1_000_000,
-            dedupe: self.log.horizon,
-            chunk: ChunkLimits {
-                duration: Duration::from_millis([300, 2_000][self.pick(2)]),
-                windows_max: [3, 12, 100_000, 100_000, 100_000][self.pick(5)],
-                bytes_max: [20_000, 1 << 26][self.pick(2)],
-            },
-        }
-    }
-
-    /// Another processor is assigned the partition; the one before may not know.
-    fn take_over(&mut self) {
-        if let Some(before) = self.owner.take() {
-            self.zombie = Some(before);
-        }
-        self.start();
-    }
-
-    fn start(&mut self) {
-        self.broker.generation += 1;
-        let begin = |start, cause| {
-            Checkpoint::begin(Run {
-                started_at: Timestamp::from_millis(self.now_ms),
-                start,
-                cause,
-            })
+        let jobs: Vec<_> = world
+            .seats
+            .borrow_mut()
+            .iter_mut()
+            .filter_map(|seat| seat.job.take())
+            .collect();
+        drop(jobs);
+        let Ok(world) = Rc::try_unwrap(world) else {
+            panic!("someone still holds the world");
         };
-        let checkpoint = match &self.broker.committed {
-            None => begin(self.broker.log_start, RunCause::First),
-            Some((offset, _)) if *offset < self.broker.log_start => {
-                self.story.retentions += 1;
-                begin(self.broker.log_start, RunCause::Retention)
-            }
-            Some((offset, metadata)) if metadata.is_empty() => begin(*offset, RunCause::Reset),
-            Some((offset, metadata)) => {
-                checkpoint_v1::decode(metadata, *offset).expect("our own metadata can be read")
-            }
-        };
-        let committed = checkpoint.committed_offset();
-        let limits = self.limits();
-        let core = Coalescer::restore(partition(), checkpoint, limits);
-        let next = if self.fault == Fault::SkipHorizon {
-            committed
-        } else {
-            core.read_from(self.broker.log_start)
-        };
-        self.owner = Some(Processor {
-            generation: self.broker.generation,
-            skew_ms: self.random.below(3) * self.random.below(8_000) - 6_000,
-            limits,
-            core,
-            next,
-            pending: Vec::new(),
-            ready: None,
-        });
-    }
-
-    fn poll(&mut self) {
-        if self.owner.is_none() {
-            self.start();
-        }
-        // Mostly the clock stands still, as between two polls of a backlog; now and then it is stepped back.
-        self.now_ms += self.random.below(3) * self.random.below(60);
-        let mut owner = self.owner.take().expect("started above");
-        if self.random.one_in(60) {
-            owner.skew_ms -= self.random.below(10_000);
-        }
-        self.feed(&mut owner);
-        self.owner = Some(owner);
-    }
-
-    fn feed(&mut self, processor: &mut Processor) {
-        let count = if self.random.one_in(3) { 5 } else { 200 };
-        let limit = self.pick(count);
-        let now = Timestamp::from_millis(self.now_ms + processor.skew_ms);
-        let unread = self
-            .log
-            .records
-            .partition_point(|record| record.offset < processor.next);
-        let ready = &self.log.records[unread..];
-        let batch = &ready[..limit.min(ready.len())];
-        processor.core.on_batch(batch.iter().map(record), now);
-        if let Some(last) = batch.last() {
-            processor.next = last.offset.next();
-        }
-        let at_end = batch.len() == ready.len();
-        self.drain(processor);
-        processor.core.on_deadline(now);
-        self.drain(processor);
-        // A new leader may report an old end.
-        if at_end || self.random.one_in(30) {
-            processor.core.on_log_end(now);
-            self.drain(processor);
+        Ended {
+            broker: world.broker.into_inner(),
+            actions,
+            horizon,
         }
     }
 
-    fn drain(&mut self, processor: &mut Processor) {
-        while let Some(output) = processor.core.poll_output() {
-            processor.pending.push(output);
-        }
-        if let Some(checkpoint) = processor.core.checkpoint() {
-            processor.ready = Some((checkpoint, processor.pending.len()));
-        }
-        let counts = processor.core.counts();
-        self.story.duplicates += counts.duplicates;
-        self.story.restored += counts.restored;
-        self.story.skipped += counts.skipped;
-        self.story.chunks += counts.chunks;
-        assert!(
-            processor.core.is_behind()
-                || processor.core.is_restoring()
-                || processor.core.open_windows() <= processor.limits.chunk.windows_max,
-            "more windows are open than may be"
+    fn new(seed: u64, planted: Planted, ground: &Rc<Ground>) -> Self {
+        let mut random = Random::new(seed);
+        let plan = Plan::draw(&mut random);
+        let partitions = 1 + random.index(4);
+        let mut broker = Broker::new(
+            partitions,
+            Group::new(plan.protocol, random.pick(&[4_000_000, 15_000_000])),
+            planted,
         );
-    }
-
-    fn commit(&mut self) {
-        let Some(mut owner) = self.owner.take() else {
-            return;
-        };
-        match self.random.below(12) {
-            // Died before the commit.
-            0 => self.story.crashes += 1,
-            // Died after it.
-            1 => {
-                self.try_commit(&mut owner);
-                self.story.crashes += 1;
+        for priority in Priority::ALL {
+            let mut delay = Lanes::default().of(priority).cap + COMMIT_INTERVAL;
+            if !plan.punctual {
+                delay += plan.chunk;
             }
-            2 => {
-                self.story.aborts += 1;
-                let pending = owner.pending;
-                let next = owner.next;
-                self.start();
-                let restarted = self.owner.as_mut().expect("started above");
-                if self.fault == Fault::KeepAborted {
-                    restarted.pending = pending;
-                }
-                if self.fault == Fault::NoRewind {
-                    restarted.next = next;
-                }
+            broker.promise.delay_max_us[usize::from(priority as u8)] = micros(delay);
+        }
+        let (mut processes, mut seats) = (Vec::new(), Vec::new());
+        let workers = 1 + random.index(2);
+        for process in 0..1 + random.index(3) {
+            let skew_ms = if plan.punctual {
+                random.below(1_000)
+            } else {
+                random.below(3) * random.below(8_000)
+            };
+            let base = if plan.punctual { 0 } else { 6_000 };
+            let at_ms =
+                i64::try_from(broker.now_us / 1_000 + 1_000_000 + skew_ms).expect("a short story") - base;
+            let clock = Clock::set_to(Timestamp::from_millis(at_ms));
+            processes.push(Process {
+                seats: (seats.len()..seats.len() + workers).collect(),
+                time: Rc::new(Time::new(clock, broker.now_us)),
+                frozen: Rc::default(),
+                stop: Stop::new(),
+                instance: plan.is_static.then(|| format!("instance-{process}")),
+                starts_us: Some(0),
+            });
+            seats.extend((0..workers).map(|number| Seat {
+                process,
+                number,
+                job: None,
+                client: None,
+            }));
+        }
+        Self {
+            broker: RefCell::new(broker),
+            ground: Rc::clone(ground),
+            plan,
+            random: RefCell::new(random),
+            seats: RefCell::new(seats),
+            processes: RefCell::new(processes),
+            depth: Cell::new(0),
+            stormy: Cell::new(true),
+            ending: Cell::new(false),
+            away_until_us: Cell::new(0),
+            reset_wanted: Cell::new(false),
+            actions: Cell::new(0),
+            events: Cell::new(0),
+            lives: Cell::new(0),
+        }
+    }
+
+    /// A worker asks one of its clients for something. Time passes, and in a storm everything may happen first.
+    /// `false`: its process is dead.
+    pub(super) fn enter(self: &Rc<Self>, client: &Client) -> bool {
+        client.calls.set(client.calls.get() + 1);
+        if client.calls.get() > CALLS_MAX {
+            panic!("a worker calls its clients without end");
+        }
+        if !client.is_alive() {
+            return false;
+        }
+        client.time.meet(&mut self.broker.borrow_mut().now_us);
+        let takes_us = self.below(if self.stormy.get() { 3_000 } else { 200 });
+        self.broker.borrow_mut().now_us += takes_us;
+        if self.stormy.get() && self.depth.get() < DEPTH_MAX {
+            self.meantime(client);
+        }
+        client.time.meet(&mut self.broker.borrow_mut().now_us);
+        self.broker.borrow_mut().pass();
+        client.is_alive()
+    }
+
+    /// The client has done it; its process may die before it hears so.
+    pub(super) fn leave(self: &Rc<Self>, client: &Client) -> bool {
+        if client.is_alive() && self.chance(400) {
+            self.count("crash after an effect");
+            self.kill_process_of(client);
+        }
+        client.is_alive()
+    }
+
+    fn meantime(self: &Rc<Self>, client: &Client) {
+        // Most of what can go wrong goes wrong inside a transaction.
+        match self.below(if client.in_transaction.get() { 150 } else { 600 }) {
+            0 => {
+                self.count("crash before an effect");
+                self.kill_process_of(client);
             }
-            _ => {
-                if self.try_commit(&mut owner) == Commit::Accepted {
-                    self.owner = Some(owner);
-                }
+            1 => self.freeze(client),
+            2..25 => {
+                self.count("work of others between two steps");
+                self.go_on(1 + self.below(6));
             }
+            _ => {}
         }
     }
 
-    /// Stops cleanly: what is open is closed and committed.
-    fn stop(&mut self) {
-        let Some(mut owner) = self.owner.take() else {
-            return;
-        };
-        owner
-            .core
-            .on_stop(Timestamp::from_millis(self.now_ms + owner.skew_ms));
-        self.drain(&mut owner);
-        self.try_commit(&mut owner);
-        self.story.stops += 1;
+    /// Lets a worker wait for records: it is not asked again before, unless something comes.
+    pub(super) fn wait(&self, client: &Client, wait: Duration) {
+        let wait = wait.max(Duration::from_millis(1));
+        client.ready_us.set(self.broker.borrow().now_us + micros(wait));
     }
 
-    /// A processor that lost its partition without knowing reads on and commits.
-    fn zombie_goes_on(&mut self) {
-        let Some(mut zombie) = self.zombie.take() else {
-            return;
-        };
-        if zombie.next < self.broker.log_start {
-            return;
-        }
-        self.feed(&mut zombie);
-        if self.try_commit(&mut zombie) == Commit::Accepted {
-            self.zombie = Some(zombie);
+    pub(super) fn pass_us(&self, us: u64) {
+        let mut broker = self.broker.borrow_mut();
+        broker.now_us += us;
+        broker.pass();
+    }
+
+    /// A fault, one time in so many; never while the weather is calm.
+    pub(super) fn chance(&self, one_in: u64) -> bool {
+        self.stormy.get() && self.random.borrow_mut().one_in(one_in)
+    }
+
+    /// Retention may pass between two questions, also when the other faults have ended.
+    pub(super) fn retention_is_near(&self) -> bool {
+        (self.stormy.get() || self.ending.get()) && self.below(10) == 0
+    }
+
+    fn wall_ms(&self) -> i64 {
+        wall_ms(self.broker.borrow().now_us)
+    }
+
+    /// Something keeps a worker from its work: nothing that is appended from here on is held to its time.
+    pub(super) fn disturb(&self) {
+        self.broker.borrow_mut().promise.settled_us = None;
+    }
+
+    pub(super) fn below(&self, bound: u64) -> u64 {
+        self.random.borrow_mut().below(bound.max(1))
+    }
+
+    pub(super) fn pick<T: Copy>(&self, from: &[T]) -> T {
+        self.random.borrow_mut().pick(from)
+    }
+
+    pub(super) fn tell(&self, what: impl FnOnce() -> String) {
+        self.broker.borrow().tell(what);
+    }
+
+    pub(super) fn count(&self, kind: &'static str) {
+        let mut broker = self.broker.borrow_mut();
+        broker.tell(|| kind.to_owned());
+        broker.story.count(kind);
+    }
+
+    pub(super) fn planted(&self) -> Planted {
+        self.broker.borrow().planted
+    }
+
+    pub(super) fn batch_limit(&self) -> usize {
+        let most = if self.below(3) == 0 { 5 } else { 200 };
+        1 + self.random.borrow_mut().index(most)
+    }
+
+    /// Says whether the transaction coordinator, and the brokers that are asked, are away.
+    pub(super) fn is_away(&self) -> bool {
+        self.broker.borrow().now_us < self.away_until_us.get()
+    }
+
+    /// The faults are over: everything is read, closed and committed, within a bounded number of actions.
+    fn finish(self: &Rc<Self>) {
+        self.stormy.set(false);
+        self.ending.set(true);
+        self.away_until_us.set(0);
+        self.broker.borrow_mut().promise.settled_us = None;
+        let until = self.actions.get() + ACTIONS_TO_END_MAX;
+        while !self.is_complete() {
+            self.actions.set(self.actions.get() + 1);
+            self.work();
+            assert!(
+                self.actions.get() < until,
+                "the log's end is never committed: {}",
+                self.state()
+            );
         }
     }
 
-    /// One transaction: the outputs that a checkpoint covers, the offset and the metadata, at once or not at all.
-    fn try_commit(&mut self, processor: &mut Processor) -> Commit {
-        let Some((mut checkpoint, covered)) = processor.ready.take() else {
-            return Commit::Accepted;
-        };
-        if processor.generation != self.broker.generation && self.fault != Fault::NoFencing {
-            self.story.fenced += 1;
-            return Commit::Refused;
-        }
-        if self.fault == Fault::CommitPosition {
-            checkpoint.window_starts.clear();
-        }
-        if self.fault == Fault::ForgetWindow && checkpoint.window_starts.len() > 1 {
-            checkpoint.window_starts.pop();
-        }
-        let bytes_max = processor.limits.metadata_bytes_max;
-        let metadata = checkpoint_v1::encode(&checkpoint, bytes_max);
-        self.broker.committed = Some((checkpoint.committed_offset(), metadata));
-        self.story.commits += 1;
-        let run = checkpoint.run;
-        self.ends.retain(|end| end.run != run);
-        self.ends.push(End {
-            run,
-            position: checkpoint.position,
-            window_starts: checkpoint.window_starts,
+    fn is_complete(&self) -> bool {
+        let broker = self.broker.borrow();
+        let mut logs = broker.logs.iter();
+        !self.reset_wanted.get() && logs.all(Log::is_complete)
+    }
+
+    fn state(&self) -> String {
+        let broker = self.broker.borrow();
+        let logs = broker.logs.iter().map(|log| {
+            format!(
+                "start {} end {} committed {:?} last {:?}",
+                log.start,
+                log.end,
+                log.committed,
+                log.ends.last()
+            )
         });
-        if self.fault == Fault::OutputsLater && self.random.one_in(20) {
-            return Commit::Refused;
-        }
-        for output in processor.pending.drain(..covered) {
-            match &output {
-                Output::Refresh(refresh) => {
-                    self.story.refreshes += 1;
-                    self.story.pressure += u64::from(refresh.closed_by.as_str() == "pressure");
-                }
-                Output::DeadLetter(_) => self.story.dead_letters += 1,
-            }
-            self.written.push(Written { run, output });
-        }
-        Commit::Accepted
-    }
-
-    /// The faults are over: what is left is read, everything closes, and the last run reaches the log's end.
-    fn finish(&mut self) {
-        self.zombie = None;
-        let end = self
-            .log
-            .records
-            .last()
-            .map_or(Offset::ZERO, |record| record.offset.next());
-        while self.owner.as_ref().is_none_or(|owner| owner.next < end) {
-            self.poll();
-        }
-        let run = self.owner.as_ref().map(|owner| owner.core.run());
-        self.stop();
-        let last = self.ends.last().expect("the last processor has committed");
-        assert_eq!(Some(last.run), run, "the last processor commits last");
-        if self.fault == Fault::None {
-            assert!(last.position == end.max(last.run.start) && last.window_starts.is_empty());
-        }
+        let seats = self.seats.borrow();
+        let seats = seats
+            .iter()
+            .filter_map(|seat| seat.job.as_ref())
+            .map(|job| job.worker.source.describe());
+        let all = logs.chain([broker.group.describe()]).chain(seats);
+        all.collect::<Vec<_>>().join("\n")
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Commit {
-    Accepted,
-    Refused,
+pub(super) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).expect("not that long")
 }
 
-fn record(stored: &Stored) -> Record<'_> {
-    let content = match &stored.event {
-        None => Content::Undecodable,
-        Some(event) => Content::Change(Change {
-            tenant: event.tenant,
-            conversation: event.conversation.as_deref(),
-            event_id: &event.id,
-            kind: event.kind,
-            priority: event.priority,
-            emitted_at: event.emitted_at,
-            received_at: event.received_at,
-        }),
-    };
-    Record {
-        offset: stored.offset,
-        log_time: stored.log_time,
-        content,
-    }
+/// What a clock that is right shows.
+fn wall_ms(now_us: u64) -> i64 {
+    i64::try_from(now_us / 1_000).expect("a short story") + 1_000_000
 }
 
-fn partition() -> Partition {
-    Partition::new(7).expect("not negative")
+fn partition_of(number: usize) -> Partition {
+    Partition::new(i32::try_from(number).expect("few")).expect("not negative")
 }
 
 fn offset_of(number: i64) -> Offset {

@@ -23,6 +23,21 @@ impl Random {
         self.next() % bound
     }
 
+    /// Returns an index into something of that length.
+    pub(crate) fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).expect("it is below a length")
+    }
+
+    /// Says yes, one time in so many.
+    pub(crate) fn one_in(&mut self, chances: u64) -> bool {
+        self.below(chances) == 0
+    }
+
+    /// Returns one of `from`.
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.index(from.len())]
+    }
+
     /// Returns a number from zero to below one.
     pub(crate) fn unit(&mut self) -> f64 {
         let bits = u32::try_from(self.next() >> 32).expect("32 bits are left");
@@ -37,8 +52,7 @@ impl Random {
     /// Puts `items` into any order.
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
-            let bound = u64::try_from(last + 1).expect("a small count");
-            items.swap(last, usize::try_from(self.below(bound)).expect("a small count"));
+            items.swap(last, self.index(last + 1));
         }
     }
 }
