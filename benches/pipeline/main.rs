@@ -26,6 +26,7 @@ mod process;
 mod receiver;
 mod refreshes;
 mod restart;
+mod rolling;
 mod steady;
 mod webhooks;
 
@@ -65,10 +66,11 @@ const fn alone(name: &'static str, run: fn(&Bench, &mut Figures) -> anyhow::Resu
 }
 
 /// In the order in which they run and in which the table shows them.
-const SECTIONS: [Section; 8] = [
+const SECTIONS: [Section; 9] = [
     on_kafka("backlog", backlog::run),
     on_kafka("steady", steady::run),
     on_kafka("restart", restart::run),
+    on_kafka("rolling", rolling::run),
     on_kafka("receiver", receiver::run),
     on_kafka("end-to-end", end_to_end::run),
     on_kafka("acceptance", acceptance::run),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use frontstream::lifecycle::Instant;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// The longest that anything here is waited for: beyond it the bench fails, and ends.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -83,10 +84,14 @@ impl Process {
     pub(crate) fn wait_until_ready(&mut self) -> anyhow::Result<()> {
         wait_until(&format!("the {} is ready", self.name), || {
             self.check_running()?;
-            Ok(self
-                .get("/readyz")
-                .is_some_and(|answer| answer.starts_with("HTTP/1.1 200")))
+            Ok(self.is_ready())
         })
+    }
+
+    /// Asks it whether it is ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.get("/readyz")
+            .is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
     }
 
     /// Starts a reference, which is this binary with another argument.
@@ -157,6 +162,25 @@ impl Process {
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).ok()?;
         Some(String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    /// Tells it to stop, as an orchestrator does.
+    pub(crate) fn terminate(&self) -> anyhow::Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM)
+            .with_context(|| format!("telling the {} to stop", self.name))
+    }
+
+    /// Says whether it has ended; fails when it ended in another way than it was told to.
+    pub(crate) fn has_ended(&mut self) -> anyhow::Result<bool> {
+        let Some(status) = self.child.try_wait()? else {
+            return Ok(false);
+        };
+        ensure!(
+            status.success(),
+            "told to stop, the {} ended with {status}",
+            self.name
+        );
+        Ok(true)
     }
 
     /// Kills it as a power cut would.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use frontstream::lifecycle::{Clock, Instant};
 use frontstream::model::{Refresh, Timestamp};
 use frontstream::wire::RefreshDecoder;
@@ -12,6 +12,9 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::cluster::{Bench, Topics};
 use crate::process::PATIENCE;
+
+/// How long a refresh is waited for that should not come.
+const STRAGGLERS: Duration = Duration::from_secs(1);
 
 /// A refresh, and when it could be read.
 pub(crate) struct Seen {
@@ -64,6 +67,33 @@ impl Reader {
             at,
             at_instant,
         }))
+    }
+
+    /// Reads on after `counted` events until `stored` are counted, and for a while more: none may be missing, none twice.
+    pub(crate) fn count_up_to(
+        &self,
+        mut counted: u64,
+        stored: u64,
+        mut check: impl FnMut() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut complete: Option<Instant> = None;
+        let began = Instant::now();
+        // Anything counted twice may still be on its way.
+        while complete.is_none_or(|complete| complete.elapsed() < STRAGGLERS) {
+            ensure!(
+                complete.is_some() || began.elapsed() < PATIENCE,
+                "{counted} events of {stored} were counted"
+            );
+            check()?;
+            if let Some(seen) = self.read(Duration::from_millis(5))? {
+                counted += u64::from(seen.refresh.event_count);
+            }
+            if counted >= stored {
+                complete.get_or_insert_with(Instant::now);
+            }
+        }
+        ensure!(counted == stored, "{counted} events were counted of {stored}");
+        Ok(())
     }
 
     /// Reads until `each` says that it has enough, at most for the bench's patience.

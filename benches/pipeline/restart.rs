@@ -55,6 +55,8 @@ pub(crate) fn run(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
     let topics = bench.topics("restart", 12)?;
     let mut env = topics.env("restart");
     env.push(("FRONTSTREAM_PROCESSOR_INSTANCE_ID", "bench-0".to_owned()));
+    // First: it waits until the new topics can be used.
+    let mut process = Process::ready("processor", &env)?;
     let reader = Reader::from_now(bench, &topics)?;
     let mut outputs = Outputs {
         reader: &reader,
@@ -62,7 +64,6 @@ pub(crate) fn run(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
         widest_gap: Duration::ZERO,
         events: 0,
     };
-    let mut process = Process::ready("processor", &env)?;
     let load = Load::start(bench, &topics, PER_SECOND)?;
     outputs.widest_gap(Duration::from_secs(3))?;
     let (mut before, mut silent, mut beyond) = (Vec::new(), Vec::new(), Vec::new());
@@ -79,23 +80,7 @@ pub(crate) fn run(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
         beyond.push(silence.saturating_sub(ordinary).as_secs_f64());
     }
     let stored = load.finish()?;
-    let ended = Instant::now();
-    while outputs.events < stored {
-        ensure!(
-            ended.elapsed() < PATIENCE,
-            "{} events of {stored} were counted",
-            outputs.events
-        );
-        process.check_running()?;
-        outputs.read()?;
-    }
-    // Anything counted twice may still be on its way.
-    outputs.widest_gap(Duration::from_secs(1))?;
-    ensure!(
-        outputs.events == stored,
-        "{} events were counted of {stored}",
-        outputs.events
-    );
+    reader.count_up_to(outputs.events, stored, || process.check_running())?;
     let audit = topics.audit("restart")?;
     ensure!(audit.exact, "the audit is not exact: {}", audit.said);
     report(figures, before, silent, beyond, stored)
