@@ -312,6 +312,7 @@ fn finish(stage: &Stage, findings: &mut Vec<String>) {
 fn evidence<T>(stage: &Stage, ledger: &Ledger, stories: &[Story], ask: impl Fn(&Evidence<'_>) -> T) -> T {
     let disturbed: Vec<_> = stories
         .iter()
+        .filter(|story| story.planned.kind.delays_refreshes())
         .map(|story| (story.from, story.until.plus(stage.recovery())))
         .collect();
     let events = stage
@@ -324,15 +325,12 @@ fn evidence<T>(stage: &Stage, ledger: &Ledger, stories: &[Story], ask: impl Fn(&
         .refreshes
         .lock()
         .expect("no one panics while holding the record");
-    let deleted_before = stage
-        .deleted_before
-        .lock()
-        .expect("no one panics while holding it");
+    let begun = stage.begun.lock().expect("no one panics while holding it");
     ask(&Evidence {
         ledger,
         events: &events,
         refreshes: &refreshes,
-        deleted_before: &deleted_before,
+        begun: &begun,
         disturbed: &disturbed,
         late_after: LATE_AFTER,
     })

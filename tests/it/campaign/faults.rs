@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use frontstream::lifecycle::Instant;
+use frontstream::model::RunCause;
 use kafka_protocol::messages::ApiKey;
 use rdkafka::admin::NewPartitions;
 use rdkafka::{Offset, TopicPartitionList};
@@ -275,6 +276,8 @@ fn stop_processors_behind(stage: &Stage, records: i64) -> Option<(i32, i64, i64)
             .ends()
             .into_iter()
             .filter_map(|(partition, end)| Some((partition, *committed.get(&partition)?, end)))
+            // One that has not begun to count what an earlier fault left is not hit again.
+            .filter(|(partition, committed, _)| *committed >= stage.earliest(*partition))
             .max_by_key(|(_, committed, end)| end - committed);
         if longest.is_some_and(|(_, committed, end)| end - committed >= records) {
             return longest;
@@ -302,11 +305,7 @@ fn retention_passed(stage: &Stage, planned: &Planned) -> Struck {
     wait_until("the record has what is to be deleted", || {
         stage.record.events_until(partition) >= before
     });
-    stage
-        .deleted_before
-        .lock()
-        .expect("no one panics while holding it")
-        .insert(partition, before);
+    stage.note_run(partition, RunCause::Retention, before, committed);
     let (admin, options) = stage.admin();
     wait_until("the records are deleted", || {
         let mut wanted = TopicPartitionList::new();
@@ -340,13 +339,8 @@ fn offsets_reset(stage: &Stage, planned: &Planned) -> Struck {
     let place = usize::try_from(planned.dice % places).expect("small");
     let (partition, offset) = committed.into_iter().nth(place).expect("one of them");
     let back = 5 + i64::try_from(planned.dice / 64 % 60).expect("small");
-    let deleted = stage
-        .deleted_before
-        .lock()
-        .expect("no one panics while holding it");
-    let earliest = deleted.get(&partition).copied().unwrap_or(0);
-    drop(deleted);
-    let to = (offset - back).max(earliest).max(0);
+    let to = (offset - back).max(stage.earliest(partition));
+    stage.note_run(partition, RunCause::Reset, to, offset);
     stage.reset(partition, to);
     start_processors(stage);
     Struck::Hit(format!("partition {partition} from {offset} to {to}"))

@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use frontstream::lifecycle::{Clock, Instant};
+use frontstream::model::Priority;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use tokio::task::JoinSet;
@@ -38,27 +39,39 @@ const REPEATED_PERCENT: u64 = 6;
 /// the window's refresh and the offset behind it were committed, so that only the dedupe horizon tells.
 const REPEATED_AFTER_MS: std::ops::Range<u64> = 100..20_000;
 
-/// The bodies, with the ids that are replaced, and how often each is taken.
-const BODIES: [(&str, u64); 6] = [
+/// The companies: ids of one must never be taken for the other's.
+const TENANTS: [&str; 2] = ["cmp_3k9dz", "cmp_7x1pq"];
+
+/// The bodies, with the ids that are replaced, what their events are worth, and how often each is taken.
+const BODIES: [(&str, Priority, u64); 6] = [
     (
         include_str!("../../data/front/application/inbound_received.json"),
+        Priority::High,
         4,
     ),
     (
         include_str!("../../data/front/application/outbound_sent_reply.json"),
+        Priority::High,
         3,
     ),
     (
         include_str!("../../data/front/application/assignee_changed_assign.json"),
+        Priority::Medium,
         3,
     ),
-    (include_str!("../../data/front/application/tag_added.json"), 5),
+    (
+        include_str!("../../data/front/application/tag_added.json"),
+        Priority::Low,
+        5,
+    ),
     (
         include_str!("../../data/front/application/new_comment_added.json"),
+        Priority::High,
         1,
     ),
     (
         include_str!("../../data/front/application/conversation_archived.json"),
+        Priority::High,
         2,
     ),
 ];
@@ -66,7 +79,9 @@ const BODIES: [(&str, u64); 6] = [
 /// A webhook that was sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
+    pub(crate) tenant: String,
     pub(crate) conversation: String,
+    pub(crate) priority: Priority,
     /// How often it was posted.
     pub(crate) attempts: u32,
     /// How often it was answered 200.
@@ -97,14 +112,17 @@ pub(crate) fn run(seed: u64, rate: f64, receivers: &[SocketAddr], is_over: impl 
         let began = Instant::now();
         let mut due = 0.0;
         while !is_over() {
-            let burst = 1 + random.below(6);
+            let burst = Burst::draw(&mut random);
             #[expect(clippy::cast_precision_loss, reason = "a small number")]
-            let mean_pause = burst as f64 / rate;
+            let mean_pause = burst.webhooks as f64 / rate;
             due += random.exponential(mean_pause);
             tokio::time::sleep(Duration::from_secs_f64(due).saturating_sub(began.elapsed())).await;
-            let conversation = format!("cnv_{}", skewed(&mut random));
-            for _ in 0..burst {
+            for _ in 0..burst.webhooks {
                 number += 1;
+                let conversation = match burst.conversation {
+                    Some(conversation) => format!("cnv_{conversation}"),
+                    None => format!("cnv_new_{number}"),
+                };
                 let webhook = Webhook::new(&format!("evt_{seed}_{number}"), &conversation, &mut random);
                 tasks.spawn(Arc::clone(&sender).deliver(webhook));
                 // Rules act some milliseconds apart.
@@ -119,6 +137,33 @@ pub(crate) fn run(seed: u64, rate: f64, receivers: &[SocketAddr], is_over: impl 
     std::mem::take(&mut *ledger.lock().expect("no one panics while holding the ledger"))
 }
 
+/// Webhooks that come one upon the other.
+struct Burst {
+    webhooks: u64,
+    /// Which conversation they are of; `None`: each of another that was never heard of.
+    conversation: Option<u64>,
+}
+
+impl Burst {
+    /// Mostly what a few rules do; at times somebody closes a whole inbox, or a conversation is written to by a machine.
+    fn draw(random: &mut Random) -> Self {
+        match random.below(250) {
+            0 => Self {
+                webhooks: 80,
+                conversation: None,
+            },
+            1 => Self {
+                webhooks: 150,
+                conversation: Some(skewed(random)),
+            },
+            _ => Self {
+                webhooks: 1 + random.below(6),
+                conversation: Some(skewed(random)),
+            },
+        }
+    }
+}
+
 /// Some conversations are busier than others.
 fn skewed(random: &mut Random) -> u64 {
     random.below(CONVERSATIONS).min(random.below(CONVERSATIONS))
@@ -127,7 +172,9 @@ fn skewed(random: &mut Random) -> u64 {
 /// What is posted for one event.
 struct Webhook {
     event: String,
+    tenant: &'static str,
     conversation: String,
+    priority: Priority,
     body: String,
     /// When it is posted again after it was accepted, if it is.
     repeated_after: Option<Duration>,
@@ -136,19 +183,23 @@ struct Webhook {
 
 impl Webhook {
     fn new(event: &str, conversation: &str, random: &mut Random) -> Self {
-        let mut left = random.below(BODIES.iter().map(|(_, weight)| weight).sum());
-        let (body, _) = BODIES
+        let mut left = random.below(BODIES.iter().map(|(.., weight)| weight).sum());
+        let (body, priority, _) = BODIES
             .iter()
-            .find(|(_, weight)| {
+            .find(|(.., weight)| {
                 let found = left < *weight;
                 left = left.saturating_sub(*weight);
                 found
             })
             .expect("the weights add up");
+        // A conversation is of one company, whatever the other calls its own.
+        let tenant = TENANTS[usize::from(conversation.ends_with('7'))];
         Self {
             event: event.to_owned(),
+            tenant,
             conversation: conversation.to_owned(),
-            body: with_ids(body, event, conversation),
+            priority: *priority,
+            body: with_ids(body, tenant, event, conversation),
             repeated_after: (random.below(100) < REPEATED_PERCENT).then(|| {
                 let times = REPEATED_AFTER_MS.end - REPEATED_AFTER_MS.start;
                 Duration::from_millis(REPEATED_AFTER_MS.start + random.below(times))
@@ -159,7 +210,7 @@ impl Webhook {
 }
 
 /// Puts our ids into one of Front's bodies.
-fn with_ids(body: &str, event: &str, conversation: &str) -> String {
+fn with_ids(body: &str, tenant: &str, event: &str, conversation: &str) -> String {
     let parsed: serde_json::Value = serde_json::from_str(body).expect("a fixture is JSON");
     let id = |pointer| {
         parsed
@@ -167,7 +218,8 @@ fn with_ids(body: &str, event: &str, conversation: &str) -> String {
             .and_then(serde_json::Value::as_str)
             .expect("a fixture has ids")
     };
-    body.replace(id("/payload/id"), event)
+    body.replace(id("/authorization/id"), tenant)
+        .replace(id("/payload/id"), event)
         .replace(id("/payload/conversation/id"), conversation)
 }
 
@@ -247,7 +299,9 @@ impl Sender {
             .expect("no one panics while holding the ledger");
         *ledger.answers.entry(status).or_default() += 1;
         let sent = ledger.sent.entry(webhook.event.clone()).or_insert_with(|| Sent {
+            tenant: webhook.tenant.to_owned(),
             conversation: webhook.conversation.clone(),
+            priority: webhook.priority,
             attempts: 0,
             accepted: 0,
         });

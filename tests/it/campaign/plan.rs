@@ -104,6 +104,14 @@ impl Kind {
         self != Self::InstanceIdTaken || options.static_members
     }
 
+    /// Says whether it may hold refreshes back; what befalls receivers only keeps webhooks from being stored.
+    pub(crate) fn delays_refreshes(self) -> bool {
+        !matches!(
+            self,
+            Self::ReceiverKilled | Self::ReceiverFrozen | Self::ProduceAnswerLost
+        )
+    }
+
     /// Returns what nobody else may touch while this lasts.
     fn claims(self, target: usize) -> Vec<Claim> {
         match self {

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use frontstream::kafka::TopicNames;
-use frontstream::lifecycle::Instant;
+use frontstream::lifecycle::{Clock, Instant};
+use frontstream::model::RunCause;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -20,6 +21,7 @@ use super::options::Options;
 use super::plan::{PROCESSORS, RECEIVERS};
 use super::proxy::Proxy;
 use super::record::Record;
+use super::verdict::Begun;
 use crate::support::Cluster;
 use crate::support::process::{Env, free_address, run};
 use crate::support::registry::Registry;
@@ -72,8 +74,8 @@ pub(crate) struct Stage {
     pub(crate) receivers: Vec<SocketAddr>,
     pub(crate) fleet: Fleet,
     pub(crate) record: Record,
-    /// For each partition the offset before which records were deleted unread.
-    pub(crate) deleted_before: Mutex<BTreeMap<i32, i64>>,
+    /// For each partition the runs that faults made begin.
+    pub(crate) begun: Mutex<BTreeMap<i32, Vec<Begun>>>,
     /// The settings of `audit` and other commands: on the plain listener.
     pub(crate) tool_env: Env,
     processor_env: Vec<(String, String)>,
@@ -132,7 +134,7 @@ impl Stage {
             receivers,
             fleet,
             record: Record::default(),
-            deleted_before: Mutex::default(),
+            begun: Mutex::default(),
             tool_env,
             processor_env,
         }
@@ -175,6 +177,27 @@ impl Stage {
     pub(crate) fn transactional_id(&self, processor: &Slot) -> Option<String> {
         let is_static = self.options.static_members;
         is_static.then(|| format!("{}-{}-0", self.group, processor.name))
+    }
+
+    /// Notes that a run must begin at `start`, where the group had committed `committed`; before any processor can begin it.
+    pub(crate) fn note_run(&self, partition: i32, cause: RunCause, start: i64, committed: i64) {
+        let begun = Begun {
+            cause,
+            start,
+            committed,
+            at: Clock::system().now(),
+        };
+        let mut all = self.begun.lock().expect("no one panics while holding it");
+        all.entry(partition).or_default().push(begun);
+    }
+
+    /// Returns the first offset of a partition that no fault has deleted.
+    pub(crate) fn earliest(&self, partition: i32) -> i64 {
+        let all = self.begun.lock().expect("no one panics while holding it");
+        let mut begun = all.get(&partition).into_iter().flatten();
+        begun
+            .rfind(|begun| begun.cause == RunCause::Retention)
+            .map_or(0, |begun| begun.start)
     }
 
     /// Returns how many partitions `front.events` has, as the cluster says it.

@@ -7,7 +7,7 @@ use frontstream::model::{Offset, Priority, Run, RunCause, Timestamp};
 
 use super::super::load::{Ledger, Sent};
 use super::super::record::{Event, Seen, Stored};
-use super::{Evidence, Verdict, judge};
+use super::{Begun, Evidence, Verdict, judge};
 use crate::support;
 
 const PARTITION: i32 = 2;
@@ -29,11 +29,28 @@ fn stored(offset: i64, conversation: &str, id: &str) -> Stored {
     }
 }
 
-fn run_from(start: i64) -> Run {
+fn run(cause: RunCause, start: i64) -> Run {
     Run {
         started_at: at(start),
         start: Offset::new(start).unwrap(),
-        cause: RunCause::Reset,
+        cause,
+    }
+}
+
+fn first() -> Run {
+    run(RunCause::First, 0)
+}
+
+fn replay() -> Run {
+    run(RunCause::Reset, 3)
+}
+
+fn begun(cause: RunCause, start: i64, committed: i64) -> Begun {
+    Begun {
+        cause,
+        start,
+        committed,
+        at: at(900),
     }
 }
 
@@ -58,7 +75,7 @@ struct Campaign {
     ledger: Ledger,
     events: Vec<Stored>,
     refreshes: Vec<Seen>,
-    deleted_before: i64,
+    begun: Vec<Begun>,
     disturbed: Vec<(Timestamp, Timestamp)>,
 }
 
@@ -72,19 +89,20 @@ impl Campaign {
             stored(4, "cnv_a", "evt_2"),
             stored(5, "cnv_c", "evt_5"),
         ];
-        let (first, second) = (run_from(0), run_from(3));
         let refreshes = vec![
-            seen(first, &[&events[0], &events[2]]),
-            seen(first, &[&events[1]]),
-            seen(first, &[&events[3]]),
-            seen(first, &[&events[5]]),
-            seen(second, &[&events[3]]),
-            seen(second, &[&events[5]]),
+            seen(first(), &[&events[0], &events[2]]),
+            seen(first(), &[&events[1]]),
+            seen(first(), &[&events[3]]),
+            seen(first(), &[&events[5]]),
+            seen(replay(), &[&events[3]]),
+            seen(replay(), &[&events[5]]),
         ];
         let mut ledger = Ledger::default();
         for event in &events {
             let sent = Sent {
+                tenant: event.event.tenant.clone(),
                 conversation: event.event.conversation.clone(),
+                priority: event.event.priority,
                 attempts: 1,
                 accepted: 1,
             };
@@ -94,9 +112,24 @@ impl Campaign {
             ledger,
             events,
             refreshes,
-            deleted_before: 0,
+            begun: vec![begun(RunCause::Reset, 3, 6)],
             disturbed: Vec::new(),
         }
+    }
+
+    /// The same log; the record at 3 was deleted unread, and with what lies before it what made the one at 4 a duplicate.
+    fn cut_off() -> Self {
+        let mut campaign = Self::good();
+        let events = &campaign.events;
+        let rest = run(RunCause::Retention, 4);
+        campaign.refreshes = vec![
+            seen(first(), &[&events[0], &events[2]]),
+            seen(first(), &[&events[1]]),
+            seen(rest, &[&events[4]]),
+            seen(rest, &[&events[5]]),
+        ];
+        campaign.begun = vec![begun(RunCause::Retention, 4, 3)];
+        campaign
     }
 
     fn verdict(&self) -> Verdict {
@@ -104,7 +137,7 @@ impl Campaign {
             ledger: &self.ledger,
             events: &BTreeMap::from([(PARTITION, self.events.clone())]),
             refreshes: &BTreeMap::from([(PARTITION, self.refreshes.clone())]),
-            deleted_before: &BTreeMap::from([(PARTITION, self.deleted_before)]),
+            begun: &BTreeMap::from([(PARTITION, self.begun.clone())]),
             disturbed: &self.disturbed,
             late_after: Duration::from_millis(500),
         })
@@ -144,25 +177,73 @@ fn what_was_answered_and_not_stored_is_found() {
 }
 
 #[test]
+fn what_is_stored_otherwise_than_it_was_sent_is_found() {
+    for damage in [
+        |event: &mut Event| event.conversation = "cnv_b".to_owned(),
+        |event: &mut Event| event.tenant = "cmp_other".to_owned(),
+        |event: &mut Event| event.priority = Priority::Low,
+        |event: &mut Event| event.id = "evt_nobody_sent".to_owned(),
+    ] {
+        let mut campaign = Campaign::good();
+        damage(&mut campaign.events[0].event);
+        assert!(campaign.found().contains("1 mangled"), "{}", campaign.found());
+    }
+}
+
+#[test]
 fn a_lost_event_is_found() {
+    for refresh in [1, 2, 3, 4, 5] {
+        let mut campaign = Campaign::good();
+        campaign.refreshes.remove(refresh);
+        assert_eq!(campaign.found(), "1 lost", "without {refresh}");
+    }
     let mut campaign = Campaign::good();
-    campaign.refreshes.remove(1);
-    assert_eq!(campaign.found(), "1 lost");
-    // Of a replay alone nothing is missing: the first run has counted it.
+    campaign.refreshes.remove(0);
+    assert_eq!(campaign.found(), "2 lost");
+}
+
+/// What lies behind the committed offset then was the replay's to count.
+#[test]
+fn what_a_run_leaves_to_the_next_is_not_lost() {
     let mut campaign = Campaign::good();
-    campaign.refreshes.remove(4);
+    campaign.begun[0].committed = 5;
+    campaign.refreshes.remove(3);
     assert_eq!(campaign.found(), "");
-    // What retention removed is missing on purpose, what stands after it is not.
-    let mut campaign = Campaign::good();
-    campaign.refreshes.remove(1);
-    campaign.deleted_before = 2;
+}
+
+#[test]
+fn only_what_was_deleted_unread_is_missing_on_purpose() {
+    let campaign = Campaign::cut_off();
+    assert_eq!(campaign.found(), "");
     assert_eq!(campaign.verdict().expired, 1);
-    assert_eq!(campaign.found(), "");
-    campaign.refreshes.remove(1);
-    campaign
-        .refreshes
-        .retain(|seen| seen.refresh.first_offset.number() != 3);
-    assert_eq!(campaign.found(), "1 lost");
+    for refresh in [1, 2, 3] {
+        let mut campaign = Campaign::cut_off();
+        campaign.refreshes.remove(refresh);
+        assert_eq!(campaign.found(), "1 lost", "without {refresh}");
+    }
+}
+
+#[test]
+fn a_run_that_nothing_made_begin_is_found() {
+    for other in [run(RunCause::Reset, 2), run(RunCause::Retention, 3)] {
+        let mut campaign = Campaign::good();
+        let again = seen(other, &[&campaign.events[3]]);
+        campaign.refreshes.push(again);
+        assert_eq!(campaign.found(), "1 untrue");
+    }
+    // The same run once more.
+    let mut campaign = Campaign::good();
+    let mut again = seen(replay(), &[&campaign.events[3]]);
+    again.refresh.run.started_at = at(1_000);
+    campaign.refreshes.push(again);
+    assert_eq!(campaign.found(), "1 untrue");
+}
+
+#[test]
+fn a_zombie_is_found() {
+    let mut campaign = Campaign::good();
+    campaign.refreshes.swap(3, 4);
+    assert_eq!(campaign.found(), "1 misordered");
 }
 
 #[test]
@@ -172,12 +253,13 @@ fn a_doubled_event_is_found() {
     assert_eq!(campaign.found(), "1 doubled, 1 misordered");
     // A run that counts what stands before its start.
     let mut campaign = Campaign::good();
-    let early = seen(run_from(3), &[&campaign.events[1]]);
+    let mut early = seen(replay(), &[&campaign.events[1]]);
+    early.at = at(1_000);
     campaign.refreshes.push(early);
     assert_eq!(campaign.found(), "1 doubled");
     // A duplicate that is counted, although the refresh says so itself.
     let mut campaign = Campaign::good();
-    let duplicate = seen(run_from(3), &[&campaign.events[4]]);
+    let duplicate = seen(replay(), &[&campaign.events[4]]);
     campaign.refreshes.push(duplicate);
     assert!(campaign.found().contains("1 untrue"), "{}", campaign.found());
 }
@@ -207,8 +289,65 @@ fn a_late_refresh_is_found_unless_a_fault_was_at_work() {
     let mut campaign = Campaign::good();
     campaign.refreshes[1].at = at(100 + 800 + 501);
     assert_eq!(campaign.found(), "1 late");
-    campaign.disturbed.push((at(1_000), at(1_200)));
+    campaign.disturbed = vec![(at(1_000), at(1_200))];
     assert_eq!(campaign.found(), "");
-    campaign.disturbed[0] = (at(1_500), at(9_000));
-    assert_eq!(campaign.found(), "1 late", "the fault began after it was seen");
+    campaign.disturbed = vec![(at(1_500), at(9_000))];
+    assert_eq!(
+        campaign.found(),
+        "1 late",
+        "the fault began after it was to be seen"
+    );
+}
+
+#[test]
+fn a_fault_excuses_only_until_it_is_over() {
+    let mut campaign = Campaign::good();
+    campaign.disturbed = vec![
+        (at(50), at(2_000)),
+        (at(1_500), at(3_000)),
+        (at(5_000), at(6_000)),
+    ];
+    campaign.refreshes[1].at = at(3_499);
+    assert_eq!(campaign.found(), "");
+    campaign.refreshes[1].at = at(3_501);
+    assert_eq!(campaign.found(), "1 late");
+    // The last one began before it was late from the one before.
+    campaign.disturbed[2] = (at(3_400), at(6_000));
+    campaign.refreshes[1].at = at(6_499);
+    assert_eq!(campaign.found(), "");
+}
+
+/// A replay counts from when it began, not from when its events were stored.
+#[test]
+fn a_replay_is_late_when_it_is() {
+    let mut campaign = Campaign::good();
+    campaign.refreshes[5].at = at(900 + 800 + 499);
+    assert_eq!(campaign.found(), "");
+    campaign.refreshes[5].at = at(900 + 800 + 501);
+    assert_eq!(campaign.found(), "1 late");
+}
+
+#[test]
+fn ids_beyond_the_bound_are_left_out_and_said_to_be() {
+    let mut campaign = Campaign::good();
+    let ids: Vec<String> = (0..120).map(|id| format!("evt_burst_{id}")).collect();
+    for (at, id) in ids.iter().enumerate() {
+        let event = stored(6 + i64::try_from(at).unwrap(), "cnv_d", id);
+        let sent = Sent {
+            conversation: "cnv_d".to_owned(),
+            ..campaign.ledger.sent["evt_0"].clone()
+        };
+        campaign.ledger.sent.insert(id.clone(), sent);
+        campaign.events.push(event);
+    }
+    campaign.begun.clear();
+    campaign.refreshes.truncate(4);
+    let burst: Vec<&Stored> = campaign.events[6..].iter().collect();
+    let mut refresh = seen(first(), &burst);
+    campaign.refreshes.push(refresh.clone());
+    assert_eq!(campaign.found(), "1 untrue", "it names them all");
+    refresh.refresh.event_ids.truncate(100);
+    refresh.refresh.event_ids_truncated = true;
+    campaign.refreshes[4] = refresh;
+    assert_eq!(campaign.found(), "");
 }
