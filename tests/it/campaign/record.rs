@@ -13,7 +13,11 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::stage::holds_within;
 use crate::support::Cluster;
+
+/// How long the last look at a topic may take, when nobody writes to it any more.
+const REST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often a reader looks for new partitions.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(1);
@@ -65,7 +69,7 @@ impl Record {
             .map_or(0, |last| last.offset + 1)
     }
 
-    /// Reads `front.events` until told to stop.
+    /// Reads `front.events` until told to stop, and then to its end.
     pub(crate) fn read_events(&self, cluster: &Cluster, topic: &str, is_over: impl Fn() -> bool) {
         let mut decoder = EventDecoder::new();
         follow(cluster, topic, is_over, |message| {
@@ -78,7 +82,14 @@ impl Record {
                 .events
                 .lock()
                 .expect("no one panics while holding the record");
-            events.entry(message.partition()).or_default().push(Stored {
+            let events = events.entry(message.partition()).or_default();
+            assert_eq!(
+                message.offset(),
+                events.last().map_or(0, |last| last.offset + 1),
+                "every record of {topic} partition {} is written down",
+                message.partition()
+            );
+            events.push(Stored {
                 offset: message.offset(),
                 log_time: Timestamp::from_millis(log_time),
                 event,
@@ -86,7 +97,7 @@ impl Record {
         });
     }
 
-    /// Reads `front.refresh` until told to stop.
+    /// Reads `front.refresh` until told to stop, and then to its end.
     pub(crate) fn read_refreshes(&self, cluster: &Cluster, topic: &str, is_over: impl Fn() -> bool) {
         let mut decoder = RefreshDecoder::new();
         follow(cluster, topic, is_over, |message| {
@@ -101,66 +112,124 @@ impl Record {
                 .refreshes
                 .lock()
                 .expect("no one panics while holding the record");
-            refreshes
-                .entry(message.partition())
-                .or_default()
-                .push(Seen { offset, refresh, at });
+            let refreshes = refreshes.entry(message.partition()).or_default();
+            assert!(
+                refreshes.last().is_none_or(|last| last.offset < offset),
+                "the records of {topic} partition {} are written down in order",
+                message.partition()
+            );
+            refreshes.push(Seen { offset, refresh, at });
         });
     }
 }
 
-/// Reads a topic from its beginning, partitions that are added included, until told to stop.
+/// Reads a topic from its beginning, partitions that are added included, until told to stop; then what is left of it.
 fn follow(
     cluster: &Cluster,
     topic: &str,
     is_over: impl Fn() -> bool,
     mut each: impl FnMut(&BorrowedMessage<'_>),
 ) {
-    let mut config = cluster.client_config();
-    config
-        .set("group.id", format!("{topic}-record"))
-        .set("isolation.level", "read_committed")
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "earliest")
-        .set("fetch.wait.max.ms", "50");
-    let client: BaseConsumer = config.create().expect("a consumer");
-    let mut partitions = 0;
+    let client = reader(cluster, topic);
+    // Of each partition the offset to read next.
+    let mut next: BTreeMap<i32, i64> = BTreeMap::new();
     let mut looked: Option<Instant> = None;
     while !is_over() {
         if looked.is_none_or(|at| at.elapsed() > PARTITIONS_EVERY) {
             looked = Some(Instant::now());
-            partitions = assign_new(&client, topic, partitions);
+            assign_new(&client, topic, &mut next);
         }
         match client.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                each(&message);
+                next.insert(message.partition(), message.offset() + 1);
+            }
+            // The client goes on by itself; what it could not read is read in the end.
+            Some(Err(KafkaError::MessageConsumption(_) | KafkaError::PartitionEOF(_))) | None => {}
+            Some(Err(error)) => panic!("the record of {topic} cannot go on: {error}"),
+        }
+    }
+    drop(client);
+    read_rest(cluster, topic, next, each);
+}
+
+/// Reads to the end of every partition, which nobody writes to any more.
+fn read_rest(
+    cluster: &Cluster,
+    topic: &str,
+    mut next: BTreeMap<i32, i64>,
+    mut each: impl FnMut(&BorrowedMessage<'_>),
+) {
+    let client = reader(cluster, topic);
+    let mut open: BTreeMap<i32, i64> = BTreeMap::new();
+    assert!(
+        holds_within(REST_PATIENCE, || assign_new(&client, topic, &mut open)),
+        "the brokers do not tell of {topic}"
+    );
+    for (partition, offset) in &mut open {
+        *offset = next.remove(partition).unwrap_or(0);
+    }
+    client.assign(&positions(topic, &open)).expect("an assignment");
+    let began = Instant::now();
+    while !open.is_empty() {
+        assert!(
+            began.elapsed() < REST_PATIENCE,
+            "the end of {topic} is not reached: {open:?}"
+        );
+        match client.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => each(&message),
-            // The client goes on by itself; what it could not read in the end, the verdict misses.
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                open.remove(&partition);
+            }
             Some(Err(KafkaError::MessageConsumption(_))) | None => {}
             Some(Err(error)) => panic!("the record of {topic} cannot go on: {error}"),
         }
     }
 }
 
-/// Assigns the partitions that are there now and were not before; returns how many there are.
-fn assign_new(client: &BaseConsumer, topic: &str, known: i32) -> i32 {
+fn reader(cluster: &Cluster, topic: &str) -> BaseConsumer {
+    let mut config = cluster.client_config();
+    config
+        .set("group.id", format!("{topic}-record"))
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("auto.offset.reset", "earliest")
+        .set("fetch.wait.max.ms", "50");
+    config.create().expect("a consumer")
+}
+
+/// Assigns the partitions that are there now and were not before, from their beginning; says whether the brokers answered.
+fn assign_new(client: &BaseConsumer, topic: &str, known: &mut BTreeMap<i32, i64>) -> bool {
     // Brokers may be away: later, then.
     let Ok(metadata) = client.fetch_metadata(Some(topic), Duration::from_secs(5)) else {
-        return known;
+        return false;
     };
     let found = metadata
         .topics()
         .first()
         .map_or(0, |topic| topic.partitions().len());
     let found = i32::try_from(found).expect("a partition count");
-    if found <= known {
-        return known;
+    let new: BTreeMap<i32, i64> = (0..found)
+        .filter(|partition| !known.contains_key(partition))
+        .map(|partition| (partition, 0))
+        .collect();
+    if !new.is_empty() {
+        client
+            .incremental_assign(&positions(topic, &new))
+            .expect("an assignment");
     }
-    let mut new = TopicPartitionList::new();
-    for partition in known..found {
-        new.add_partition_offset(topic, partition, Offset::Beginning)
-            .expect("the beginning is an offset");
+    known.extend(new);
+    found > 0
+}
+
+fn positions(topic: &str, offsets: &BTreeMap<i32, i64>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in offsets {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
+            .expect("an offset of ours is a plain number");
     }
-    client.incremental_assign(&new).expect("an assignment");
-    found
+    list
 }
 
 fn decode_event(decoder: &mut EventDecoder, value: &[u8]) -> Event {

@@ -11,8 +11,9 @@ use super::faults::Struck;
 use super::plan::Kind;
 use super::record::Event;
 use super::stage::Stage;
+use super::verdict::Verdict;
 use crate::support::say;
-use frontstream::model::{Refresh, Timestamp};
+use frontstream::model::Refresh;
 
 /// Prints the result, and writes it where it was asked for.
 pub(crate) fn tell(stage: &Stage, outcome: &Outcome) {
@@ -95,6 +96,7 @@ fn result(stage: &Stage, outcome: &Outcome) -> Value {
         "counted": verdict.counted,
         "lost": verdict.unstored.len() + verdict.lost.len(),
         "doubled": verdict.doubled.len(),
+        "mangled": verdict.mangled.len(),
         "misordered": verdict.misordered.len(),
         "untrue": verdict.untrue.len(),
         "late": verdict.late.len(),
@@ -111,7 +113,6 @@ fn is_hit(story: &Story) -> bool {
 }
 
 fn kinds(stage: &Stage, outcome: &Outcome) -> Value {
-    let outputs = outputs(stage);
     let mut kinds = serde_json::Map::new();
     for kind in Kind::all() {
         let stories = outcome.stories.iter().filter(|story| story.planned.kind == kind);
@@ -121,7 +122,7 @@ fn kinds(stage: &Stage, outcome: &Outcome) -> Value {
         }
         let silence = hit
             .iter()
-            .map(|story| longest_silence(stage, &outputs, story))
+            .map(|story| longest_silence(stage, &outcome.verdict, story))
             .max();
         kinds.insert(
             kind.name().to_owned(),
@@ -131,27 +132,12 @@ fn kinds(stage: &Stage, outcome: &Outcome) -> Value {
     Value::Object(kinds)
 }
 
-/// When refreshes were seen, in order.
-fn outputs(stage: &Stage) -> Vec<Timestamp> {
-    let refreshes = stage
-        .record
-        .refreshes
-        .lock()
-        .expect("no one panics while holding the record");
-    let mut at: Vec<_> = refreshes.values().flatten().map(|seen| seen.at).collect();
-    at.sort_unstable();
-    at
-}
-
-/// The longest time without any refresh, from the last one before the fault to the end of its consequences.
-fn longest_silence(stage: &Stage, outputs: &[Timestamp], story: &Story) -> Duration {
-    let first = outputs.partition_point(|at| *at <= story.from).saturating_sub(1);
+/// The longest that a change waited for its refresh beyond its cap, of those that met the fault or its consequences.
+fn longest_silence(stage: &Stage, verdict: &Verdict, story: &Story) -> Duration {
     let until = story.until.plus(stage.recovery());
-    let during = outputs[first..].windows(2).take_while(|pair| pair[0] <= until);
-    during
-        .map(|pair| pair[1].saturating_since(pair[0]))
-        .max()
-        .unwrap_or_default()
+    let delays = verdict.delays.iter();
+    let met = delays.filter(|(opened, seen, _)| *opened <= until && story.from <= *seen);
+    met.map(|(_, _, over)| *over).max().unwrap_or_default()
 }
 
 /// How processes ended by themselves, and how often, over the whole fleet.
@@ -211,7 +197,7 @@ fn results_named() -> Option<String> {
 }
 
 /// The rows of the table of campaigns: what is told, and its name in a result.
-const ROWS: [(&str, &str); 17] = [
+const ROWS: [(&str, &str); 18] = [
     ("minutes", "seconds"),
     ("faults that took place", "faults"),
     ("faults that found nothing to hit", "missed"),
@@ -225,6 +211,7 @@ const ROWS: [(&str, &str); 17] = [
     ("events counted by them, replays included", "counted"),
     ("**lost**", "lost"),
     ("**doubled**", "doubled"),
+    ("stored otherwise than sent", "mangled"),
     ("out of order", "misordered"),
     ("refreshes that tell something wrong", "untrue"),
     ("later than allowed, undisturbed", "late"),
@@ -266,8 +253,8 @@ fn campaigns(results: &[Value]) -> String {
 }
 
 fn by_kind(results: &[Value]) -> String {
-    let mut text = "### Faults by kind\n\nThe longest silence is from campaigns of one fault at a time (`alone=yes`): the longest \
-        time without any refresh\nfrom the last before the fault to the end of its consequences, the pauses of the load included.\n\n\
+    let mut text = "### Faults by kind\n\nThe longest silence is from campaigns of one fault at a time (`alone=yes`): how long, \
+        beyond its cap, a change\nthat met the fault or its consequences waited at most for the refresh that tells of it.\n\n\
         | kind | took place | found nothing to hit | longest silence |\n|---|--:|--:|--:|\n"
         .to_owned();
     for kind in Kind::all() {
