@@ -21,7 +21,7 @@ use super::options::Options;
 use super::plan::{PROCESSORS, RECEIVERS};
 use super::proxy::Proxy;
 use super::record::Record;
-use super::verdict::Begun;
+use super::verdict::{Begun, EVENT_IDS_MAX};
 use crate::support::Cluster;
 use crate::support::process::{Env, free_address, run};
 use crate::support::registry::Registry;
@@ -390,8 +390,7 @@ fn processor_env(common: &[(String, String)], options: &Options) -> Vec<(String,
             "FRONTSTREAM_PROCESSOR_TRANSACTION_TIMEOUT",
             format!("{}s", TRANSACTION.as_secs()),
         ),
-        // The judge compares ids, so every one is kept.
-        ("FRONTSTREAM_PROCESSOR_EVENT_IDS_MAX", "10000".to_owned()),
+        ("FRONTSTREAM_PROCESSOR_EVENT_IDS_MAX", EVENT_IDS_MAX.to_string()),
     ];
     env.extend(more.map(|(name, value)| (name.to_owned(), value)));
     env

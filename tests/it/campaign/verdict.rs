@@ -20,8 +20,8 @@ use super::record::{Seen, Stored};
 const HORIZON_RECORDS: i64 = 20_000;
 const HORIZON: Duration = Duration::from_secs(600);
 
-/// How many ids a refresh names; the product's default.
-const EVENT_IDS_MAX: usize = 100;
+/// How many ids a refresh names, as the campaign sets it: enough for every one to be compared.
+pub(crate) const EVENT_IDS_MAX: usize = 10_000;
 
 /// How many findings of each sort are told in full.
 const TOLD: usize = 20;
