@@ -1,6 +1,6 @@
 //! One member of the consumer group.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,6 +17,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Message as _, Offset as KafkaOffset, TopicPartitionList};
 
 use super::source::{Committed, Input, Record, Source};
+use super::unowned::Unowned;
 use crate::kafka::{self, Class, ClientFacts, ErrorCounts, Reporter};
 use crate::lifecycle::Exit;
 use crate::model::{Offset, Partition, Timestamp};
@@ -188,6 +189,9 @@ pub struct Consumer {
     topic: String,
     facts: Arc<ClientFacts>,
     errors: ErrorCounts,
+    unowned: Unowned,
+    /// The number of the last finding that was told.
+    unowned_told: Cell<u64>,
     /// What came up behind the records of a batch that was handed out first.
     next: RefCell<VecDeque<Input<Message<'static>>>>,
 }
@@ -258,6 +262,7 @@ impl Consumer {
         connection: &kafka::Settings,
         settings: &Settings,
         errors: ErrorCounts,
+        unowned: Unowned,
     ) -> Result<Self, Error> {
         let facts = Arc::default();
         let context = Context {
@@ -275,6 +280,8 @@ impl Consumer {
             topic: settings.topic.clone(),
             facts,
             errors,
+            unowned,
+            unowned_told: Cell::default(),
             next: RefCell::default(),
         };
         consumer.subscribe()?;
@@ -475,6 +482,13 @@ impl Source for Consumer {
 
     fn log_end(&self, partition: Partition) -> Option<i64> {
         self.facts.log_end(&self.topic, partition.number())
+    }
+
+    fn unowned(&self) -> Option<Partition> {
+        let found = self.unowned.last();
+        (self.unowned_told.replace(found.number) != found.number)
+            .then_some(found.partition)
+            .flatten()
     }
 
     fn is_disconnected(&self) -> bool {

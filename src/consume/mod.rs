@@ -6,6 +6,8 @@
 
 mod consumer;
 mod source;
+mod unowned;
 
 pub use consumer::{Consumer, Error, GroupProtocol, Message, Settings};
 pub use source::{Committed, Input, Record, Source};
+pub use unowned::Unowned;

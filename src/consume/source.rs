@@ -81,6 +81,13 @@ pub trait Source {
     /// Returns the end of a partition as last heard of, without asking.
     fn log_end(&self, partition: Partition) -> Option<i64>;
 
+    /// Returns a partition that the group has left to nobody, once each time that one is found.
+    ///
+    /// The way out is [`Source::unsubscribe`]: a leader that joins again divides the partitions anew.
+    fn unowned(&self) -> Option<Partition> {
+        None
+    }
+
     /// Says whether no broker was connected when last looked at.
     fn is_disconnected(&self) -> bool;
 }

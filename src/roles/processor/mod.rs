@@ -8,6 +8,7 @@ mod worker;
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
@@ -70,13 +71,14 @@ pub async fn run(settings: Settings, around: Surroundings) -> anyhow::Result<()>
     let Some(schemas) = prepare(&settings, &around.stop, &start_gate).await? else {
         return Ok(());
     };
+    let unowned = consume::Unowned::default();
     let mut workers = JoinSet::new();
     for number in 0..settings.workers {
         let gate = around.readiness.gate(format!("worker-{number}"));
         gate.not_ready("starting");
         let (settings, around) = (settings.clone(), around.clone());
         let (schemas, emit_metrics, metrics) = (schemas.clone(), emit_metrics.clone(), metrics.clone());
-        let errors = errors.clone();
+        let (errors, unowned) = (errors.clone(), unowned.clone());
         let runtime = Handle::current();
         workers.spawn_blocking(move || {
             let setup = Setup {
@@ -84,6 +86,7 @@ pub async fn run(settings: Settings, around: Surroundings) -> anyhow::Result<()>
                 settings,
                 schemas,
                 errors,
+                unowned,
                 emit_metrics,
                 metrics,
                 around,
@@ -94,7 +97,21 @@ pub async fn run(settings: Settings, around: Surroundings) -> anyhow::Result<()>
         });
     }
     start_gate.ready();
-    supervise(workers, &around.stop, settings.drain_timeout).await
+    let supervised = supervise(workers, &around.stop, settings.drain_timeout);
+    let (supervised, watched) = tokio::join!(supervised, watch(unowned, &settings, &around.stop));
+    supervised.and(watched)
+}
+
+/// Looks for partitions that a classic group of static members leaves to nobody; other groups divide them anew whenever a
+/// member is started.
+async fn watch(unowned: consume::Unowned, settings: &Settings, stop: &Stop) -> anyhow::Result<()> {
+    let is_static = settings.consume.instance_id.is_some();
+    if is_static && settings.consume.protocol == consume::GroupProtocol::Classic {
+        let watched = unowned.watch(&settings.kafka, &settings.consume, stop).await;
+        // The workers' clients have the same settings: they fail as well, and stop this process.
+        watched.context(Exit::Fatal)?;
+    }
+    Ok(())
 }
 
 /// Checks the topics and registers the schema, trying until both answer; `None` when told to stop before.
@@ -156,6 +173,7 @@ struct Setup {
     settings: Settings,
     schemas: Schemas,
     errors: kafka::ErrorCounts,
+    unowned: consume::Unowned,
     emit_metrics: emit::Metrics,
     metrics: Metrics,
     around: Surroundings,
@@ -185,7 +203,7 @@ impl Setup {
         }
         tracing::debug!(worker = self.number, "transactional id taken over");
         let consume = self.consume_settings();
-        let joined = Consumer::join(&self.settings.kafka, &consume, self.errors.clone());
+        let joined = Consumer::join(&self.settings.kafka, &consume, self.errors.clone(), self.unowned);
         let consumer = joined.map_err(|source| Error::Consume {
             worker: self.number,
             source,

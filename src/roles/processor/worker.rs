@@ -682,6 +682,12 @@ where
                 "the consumer reports no more errors"
             );
         }
+        if let Some(partition) = self.source.unowned() {
+            self.rejoin(
+                state,
+                &format_args!("partition {partition} has no owner in the group"),
+            );
+        }
         let mut stalled = None;
         for (partition, owned) in &mut state.owned {
             let log_end = self.source.log_end(*partition);

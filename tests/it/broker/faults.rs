@@ -79,6 +79,33 @@ fn a_killed_static_member_takes_over_at_once() {
     assert!(process.stop().success());
 }
 
+/// A restarted static member gets what it had without a rebalance, and nobody sees the number of partitions change.
+#[test]
+fn a_partition_added_while_static_members_are_down_gets_an_owner() {
+    let cluster = kafka();
+    let topics = cluster.topics("grown", PARTITIONS);
+    let mut env = processor_env(cluster, &topics, "classic");
+    env.retain(|(name, _)| !name.ends_with("SESSION_TIMEOUT") && !name.ends_with("_PARTITIONS"));
+    env.push(("FRONTSTREAM_PROCESSOR_SESSION_TIMEOUT", "120s".to_owned()));
+    env.push(("FRONTSTREAM_PROCESSOR_INSTANCE_ID", "pod-0".to_owned()));
+    let process = Process::ready(&["processor"], &env);
+    wait_until("it has all", || partitions_held(&process) == all_partitions());
+    process.kill();
+    cluster.grow(&topics, PARTITIONS + 1);
+    let process = Process::ready(&["processor"], &env);
+    wait_until("it has the new one too", || {
+        partitions_held(&process) == all_partitions() + 1.0
+    });
+    assert!(
+        process
+            .log()
+            .contains(&format!("partition {PARTITIONS} has no owner in the group")),
+        "{}",
+        process.log()
+    );
+    assert!(process.stop().success());
+}
+
 #[test]
 fn a_second_worker_joins_and_leaves_under_load() {
     let cluster = kafka();

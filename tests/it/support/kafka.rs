@@ -28,7 +28,7 @@ use std::time::Duration;
 use frontstream::dev_broker::DevBroker;
 use frontstream::kafka::{Settings, TopicNames};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
@@ -424,7 +424,27 @@ impl Cluster {
         for result in results {
             result.unwrap_or_else(|(topic, code)| panic!("create {topic}: {code}"));
         }
-        // A broker answers before its own metadata knows of the topic.
+        self.await_topic(name, partitions);
+    }
+
+    /// Lets the topics of events and refreshes grow to so many partitions.
+    pub(crate) fn grow(&self, topics: &Topics, partitions: i32) {
+        let admin: AdminClient<DefaultClientContext> =
+            self.client_config().create().expect("an admin client");
+        let options = AdminOptions::new().operation_timeout(Some(ANSWER_TIMEOUT));
+        for name in [&topics.names.refresh, &topics.names.events] {
+            let wanted = NewPartitions::new(name, usize::try_from(partitions).expect("a count"));
+            let results = super::block_on(admin.create_partitions(&[wanted], &options))
+                .expect("an answer from the broker");
+            for result in results {
+                result.unwrap_or_else(|(topic, code)| panic!("let {topic} grow: {code}"));
+            }
+            self.await_topic(name, partitions);
+        }
+    }
+
+    /// Waits until a topic can be used: a broker answers before its own metadata knows of it.
+    fn await_topic(&self, name: &str, partitions: i32) {
         let client: BaseConsumer = self.client_config().create().expect("a consumer");
         super::process::wait_until("the topic can be used", || {
             let metadata = client
