@@ -65,6 +65,7 @@ pub(super) struct Lines {
     unauthorized: Quiet,
     rejected: Quiet,
     unknown: Quiet,
+    refused: Quiet,
     failed: Outage,
     late: Outage,
 }
@@ -332,14 +333,21 @@ impl Edge {
 
     /// Turns a failure to store into what the sender is to do about it.
     fn failed(&self, error: &produce::Error, why: Why) -> Answer {
+        let answer = match error {
+            // One record that is refused is no outage: others are stored meanwhile.
+            produce::Error::Reject(_) => {
+                if let Some(left_out) = self.lines.refused.due(self.clock.now()) {
+                    tracing::warn!(%error, left_out, "the log refuses a record for good: answered 413, a retry does not help");
+                }
+                return Answer::TooLarge(Oversize::Record);
+            }
+            produce::Error::Backpressure => Answer::Overloaded(Bound::Queue),
+            produce::Error::Unavailable(_) | produce::Error::Fatal(_) => Answer::Unavailable(why),
+        };
         if let Some(left_out) = self.lines.failed.failed(Instant::now()) {
             tracing::warn!(%error, left_out, "could not store a request: asked its sender for a retry");
         }
-        match error {
-            produce::Error::Backpressure => Answer::Overloaded(Bound::Queue),
-            produce::Error::Reject(_) => Answer::TooLarge(Oversize::Record),
-            produce::Error::Unavailable(_) | produce::Error::Fatal(_) => Answer::Unavailable(why),
-        }
+        answer
     }
 
     fn late(&self, why: Why) -> Answer {

@@ -124,6 +124,36 @@ async fn says_why_and_never_what_is_in_a_body_a_secret_or_an_address() {
     }
 }
 
+/// A record that the log refuses says nothing of the log: what fails next is a first failure, and what is stored next ends nothing.
+#[tokio::test]
+async fn a_refused_record_is_no_outage() {
+    let kept = Kept::default();
+    let _log = keep(&kept);
+    let (edge, mut orders) = Edge::start(support::settings()).await;
+    let text = || String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+    let mut tasks = JoinSet::new();
+    let body = fixture("application/assignee_changed_assign.json");
+    let outcomes = [
+        (Err(Error::Reject("too large".into())), 413),
+        (Ok(()), 200),
+        (Err(Error::Reject("too large".into())), 413),
+        (Err(Error::Unavailable("no leader".into())), 503),
+    ];
+    for (number, (outcome, status)) in outcomes.into_iter().enumerate() {
+        let body = String::from_utf8(body.clone()).unwrap();
+        let body = body.replacen("\"id\":\"evt_", &format!("\"id\":\"evt_{number}"), 1);
+        edge.post_beside(&mut tasks, application(body.as_bytes()), body.into_bytes());
+        orders.recv().await.unwrap().reply.send(outcome).unwrap();
+        assert_eq!(tasks.join_next().await.unwrap().unwrap().status, status);
+        assert!(!text().contains("stores requests again"), "{}", text());
+    }
+    // The clock of this test stands still: the second refusal is left out.
+    let said = |line: &str| text().matches(line).count();
+    assert_eq!(said("the log refuses a record for good"), 1, "{}", text());
+    assert_eq!(said("could not store a request"), 1, "{}", text());
+    assert!(text().contains("no leader"), "{}", text());
+}
+
 /// librdkafka reports twenty times a second that all brokers are down; an outage must not fill the log.
 #[test]
 fn says_once_a_while_that_the_brokers_are_away() {
