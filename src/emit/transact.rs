@@ -67,11 +67,13 @@ pub enum Error {
     /// The coordinator ended the transaction by itself and fenced this producer: this process ends and starts afresh.
     #[error(
         "could not {step}: the transaction was open for longer than processor.transaction_timeout, so that its \
-         coordinator ended it (or another process has this transactional id); nothing of it is visible"
+         coordinator ended it (or another process has this transactional id); {outcome}"
     )]
     Expired {
         /// The step that failed.
         step: &'static str,
+        /// What became of the transaction, as far as it is known.
+        outcome: &'static str,
         /// What the client said.
         source: KafkaError,
     },
@@ -169,8 +171,11 @@ pub fn transact<S: Steps>(steps: &S, transaction: &Transaction, group: &S::Group
     let began = Instant::now();
     let mut protocol = Protocol::default();
     let (mut cause, mut ended): (Option<Cause>, Option<Cause>) = (None, None);
+    // Its answer may be what was lost: from then on the outcome is the coordinator's to tell.
+    let mut commit_asked = false;
     loop {
         let action = protocol.action();
+        commit_asked |= action == Action::Commit;
         let step = match action {
             Action::Done => {
                 metrics.transactions.with_label_values(&["committed"]).inc();
@@ -194,7 +199,15 @@ pub fn transact<S: Steps>(steps: &S, transaction: &Transaction, group: &S::Group
                 let (step, source) = ended.or(cause).expect("a process ends for a cause");
                 return Err(match exit {
                     Exit::Fenced => Error::Fenced { step, source },
-                    Exit::Expired => Error::Expired { step, source },
+                    Exit::Expired => Error::Expired {
+                        step,
+                        outcome: if commit_asked {
+                            "the next start learns what became of it"
+                        } else {
+                            "nothing of it is visible"
+                        },
+                        source,
+                    },
                     Exit::OutcomeUnknown => Error::Unanswered { step, source },
                     Exit::Fatal => Error::Fatal { step, source },
                 });
@@ -223,6 +236,74 @@ pub fn transact<S: Steps>(steps: &S, transaction: &Transaction, group: &S::Group
                     cause = Some((step, source));
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::cell::RefCell;
+
+    /// Fails as it is told, step by step; what it is not told of succeeds.
+    struct Scripted {
+        metrics: Metrics,
+        failures: RefCell<Vec<(Action, Fact)>>,
+    }
+
+    impl Steps for Scripted {
+        type Group = ();
+
+        fn metrics(&self) -> &Metrics {
+            &self.metrics
+        }
+
+        fn perform(&self, action: Action, _transaction: &Transaction, _group: &()) -> Result<(), Failed> {
+            let mut failures = self.failures.borrow_mut();
+            match failures.first() {
+                Some((step, fact)) if *step == action => {
+                    let (fact, source) = (*fact, KafkaError::Flush(RDKafkaErrorCode::Fenced));
+                    failures.remove(0);
+                    Err(Failed { fact, source })
+                }
+                Some(_) | None => Ok(()),
+            }
+        }
+    }
+
+    /// A commit that was asked for may have been applied, whatever is said of it later.
+    #[test]
+    fn an_expired_transaction_is_called_invisible_only_before_its_commit() {
+        let unseen = "nothing of it is visible";
+        let unknown = "the next start learns what became of it";
+        let cases: [(&[(Action, Fact)], &str); 5] = [
+            (&[(Action::AwaitDeliveries, Fact::Expired)], unseen),
+            (
+                &[
+                    (Action::SendOffsets, Fact::Abortable),
+                    (Action::Abort, Fact::Expired),
+                ],
+                unseen,
+            ),
+            (&[(Action::Commit, Fact::Expired)], unknown),
+            (
+                &[(Action::Commit, Fact::Retriable), (Action::Commit, Fact::Expired)],
+                unknown,
+            ),
+            (
+                &[(Action::Commit, Fact::Abortable), (Action::Abort, Fact::Expired)],
+                unknown,
+            ),
+        ];
+        for (failures, said) in cases {
+            let steps = Scripted {
+                metrics: Metrics::register(&prometheus::Registry::new()).unwrap(),
+                failures: RefCell::new(failures.to_vec()),
+            };
+            let error = transact(&steps, &Transaction::default(), &()).unwrap_err();
+            assert!(matches!(error, Error::Expired { .. }), "{failures:?}: {error}");
+            assert!(error.to_string().ends_with(said), "{failures:?}: {error}");
         }
     }
 }
