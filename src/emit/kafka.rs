@@ -299,6 +299,22 @@ impl Emitter {
         }
     }
 
+    /// Asks why a record failed that failed only with its transaction.
+    ///
+    /// A transaction that has failed refuses every call but its abort with what made it fail. To begin one while one is
+    /// open is such a call, and has no other effect.
+    ///
+    /// Source: librdkafka 2.12.1, `rd_kafka_txn_require_states0`.
+    fn cause(&self, error: KafkaError) -> KafkaError {
+        if !kafka::is_consequence(&error) {
+            return error;
+        }
+        match self.client.begin_transaction() {
+            Err(cause) if !kafka::is_out_of_state(&cause) => cause,
+            Ok(()) | Err(_) => error,
+        }
+    }
+
     /// Aborts, serving the delivery reports in between: they are events here, and librdkafka's abort waits for them
     /// without serving them.
     ///
@@ -405,8 +421,10 @@ impl Steps for Emitter {
         let timeout = self.settings.transaction_timeout;
         let performed = match action {
             Action::Begin => self.begin(),
-            Action::Send => self.send(transaction),
-            Action::AwaitDeliveries => self.await_deliveries(self.left()),
+            Action::Send => self.send(transaction).map_err(|error| self.cause(error)),
+            Action::AwaitDeliveries => self
+                .await_deliveries(self.left())
+                .map_err(|error| self.cause(error)),
             Action::SendOffsets => {
                 self.client
                     .send_offsets_to_transaction(&self.offsets(transaction), group, self.left())
@@ -443,7 +461,9 @@ impl Steps for Emitter {
 fn class(error: &KafkaError) -> Class {
     let class = kafka::classify(error);
     // A record that was refused or not delivered is missing: whatever the code, the rest must not be committed.
-    if matches!(error, KafkaError::MessageProduction(_)) && class != Class::Fenced {
+    // Where it is refused for good, so is the next transaction: the process ends.
+    let ends = class == Class::Fenced || kafka::is_denied(error);
+    if matches!(error, KafkaError::MessageProduction(_)) && !ends {
         Class::Abortable
     } else {
         class
@@ -491,7 +511,7 @@ mod tests {
         (Action::AwaitDeliveries, PRODUCED, Code::PurgeQueue, Fact::Abortable, Fact::Abortable),
         (Action::Send, PRODUCED, Code::QueueFull, Fact::Abortable, Fact::Abortable),
         (Action::Send, PRODUCED, Code::MessageSizeTooLarge, Fact::Abortable, Fact::Abortable),
-        (Action::Send, PRODUCED, Code::TopicAuthorizationFailed, Fact::Abortable, Fact::Abortable),
+        (Action::Send, PRODUCED, Code::TopicAuthorizationFailed, Fact::Fatal, Fact::Fatal),
         // Who refuses us: another process, or a coordinator that had the time to end the transaction.
         (Action::AwaitDeliveries, PRODUCED, Code::InvalidProducerEpoch, Fact::Fenced, Fact::Expired),
         (Action::Abort, CALLED, Code::Fenced, Fact::Fenced, Fact::Expired),

@@ -91,10 +91,11 @@ pub fn classify(error: &KafkaError) -> Class {
             };
         }
         if error.txn_requires_abort() {
-            return if is_rebalance(error.code()) {
-                Class::Rebalanced
-            } else {
-                Class::Abortable
+            return match error.code() {
+                code if is_rebalance(code) => Class::Rebalanced,
+                // Another transaction would be refused for the same reason.
+                code if is_denial(code) => Class::Fatal,
+                _ => Class::Abortable,
             };
         }
         return if error.is_retriable() {
@@ -140,6 +141,46 @@ pub fn may_have_expired(error: &KafkaError) -> bool {
     )
 }
 
+/// Says whether the brokers refuse us by our credentials or our rights, which no retry mends.
+pub fn is_denied(error: &KafkaError) -> bool {
+    // The one with a code that the crate does not give away.
+    let code = if let KafkaError::AdminOp(code) = error {
+        Some(*code)
+    } else {
+        error.rdkafka_error_code()
+    };
+    code.is_some_and(is_denial)
+}
+
+/// Says whether a record was not stored only because its transaction had failed before: librdkafka then gives up what it
+/// has queued and takes no more. Why the transaction failed is the transaction's to tell.
+pub fn is_consequence(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error,
+        KafkaError::MessageProduction(Code::PurgeQueue | Code::PurgeInflight | Code::State)
+    )
+}
+
+/// Says whether a call of a transaction was refused for the state that the transaction is in.
+pub fn is_out_of_state(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::State)
+}
+
+/// Says whether a code means that the brokers do not take our credentials, or that these give no right to what was asked.
+fn is_denial(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::Authentication
+            | Code::SaslAuthenticationFailed
+            | Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed
+    )
+}
+
 /// Says whether a code means that another process took over our transactional id or group instance id.
 fn is_fencing(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
@@ -175,13 +216,8 @@ fn classify_code(code: RDKafkaErrorCode) -> Class {
         Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::State => Class::OutOfRange,
         code if is_rebalance(code) => Class::Rebalanced,
         Code::UnreleasedInstanceId => Class::Unreleased,
+        code if is_denial(code) => Class::Fatal,
         Code::Fatal
-        | Code::Authentication
-        | Code::SaslAuthenticationFailed
-        | Code::TopicAuthorizationFailed
-        | Code::GroupAuthorizationFailed
-        | Code::ClusterAuthorizationFailed
-        | Code::TransactionalIdAuthorizationFailed
         | Code::UnsupportedSASLMechanism
         | Code::UnsupportedVersion
         | Code::UnsupportedFeature
@@ -343,5 +379,22 @@ mod tests {
         ] {
             assert!(!may_have_expired(&KafkaError::Flush(code)), "{code:?}");
         }
+    }
+
+    #[test]
+    fn what_is_refused_for_good_is_told_from_what_follows_another_failure() {
+        for code in [Code::TopicAuthorizationFailed, Code::Authentication] {
+            assert!(is_denied(&KafkaError::AdminOp(code)), "{code:?}");
+            assert!(is_denied(&KafkaError::MessageProduction(code)), "{code:?}");
+        }
+        assert!(!is_denied(&KafkaError::Global(Code::BrokerTransportFailure)));
+        for code in [Code::PurgeQueue, Code::PurgeInflight, Code::State] {
+            assert!(is_consequence(&KafkaError::MessageProduction(code)), "{code:?}");
+        }
+        // A step that is refused for the transaction's state is no record.
+        assert!(!is_consequence(&KafkaError::Flush(Code::State)));
+        assert!(!is_consequence(&KafkaError::MessageProduction(
+            Code::MessageTimedOut
+        )));
     }
 }

@@ -15,7 +15,10 @@ use rdkafka::ClientConfig;
 pub(crate) use connect::await_connection;
 pub use context::{ClientFacts, ClientLog};
 pub use counts::{ErrorCounts, Reporter};
-pub use errors::{Class, Undelivered, classify, classify_delivery, may_have_expired};
+pub use errors::{
+    Class, Undelivered, classify, classify_delivery, is_consequence, is_denied, is_out_of_state,
+    may_have_expired,
+};
 
 /// How to reach the brokers: plain data, the same for every client of the process.
 #[derive(Clone, PartialEq, Eq)]

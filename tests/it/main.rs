@@ -14,6 +14,7 @@ mod crash;
 mod deploy;
 mod dev;
 mod examples;
+mod emitter;
 mod failures;
 mod layering;
 mod metrics;
