@@ -41,7 +41,14 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// How long one call of the abort waits before delivery reports are served again.
-const ABORT_SLICE: Duration = Duration::from_millis(50);
+///
+/// A call that gives up before librdkafka's main thread has begun the abort leaves that thread's answer behind, for the
+/// next call to mistake for its own: so it is longer than that thread is busy with anything else.
+const ABORT_SLICE: Duration = Duration::from_millis(200);
+
+/// How often an abort that is refused for the transaction's state is asked for again: each call takes the answers that
+/// an earlier one left behind, and there are few.
+const OUT_OF_STATE_MAX: u32 = 10;
 
 /// The largest that librdkafka can be told: what fits is the topics' affair.
 ///
@@ -323,14 +330,14 @@ impl Emitter {
     /// committed with that one.
     fn abort(&self, timeout: Duration) -> Result<(), KafkaError> {
         let began = Instant::now();
-        loop {
-            match self.client.abort_transaction(ABORT_SLICE) {
-                Err(error) if kafka::classify(&error) == Class::Retriable && began.elapsed() < timeout => {
-                    while self.serve_delivery() {}
-                }
-                aborted => return aborted,
-            }
-        }
+        until_aborted(
+            || self.client.abort_transaction(ABORT_SLICE),
+            || {
+                self.serve_deliveries();
+                while self.serve_delivery() {}
+                began.elapsed() < timeout
+            },
+        )
     }
 
     fn await_no_record_in_flight(&self, timeout: Duration) -> Result<(), KafkaError> {
@@ -448,11 +455,37 @@ impl Steps for Emitter {
 
     fn before_retry(&self, step: &'static str, attempts: u32, error: &KafkaError) {
         self.say_retry(step, error);
-        let pause = PAUSE_MIN.saturating_mul(1 << attempts.min(10)).min(PAUSE_MAX);
+        let pause = pause_after(attempts);
         let began = Instant::now();
         while began.elapsed() < pause {
             // The deliveries of a transaction that is aborted come in meanwhile.
             self.serve_deliveries();
+        }
+    }
+}
+
+/// Returns how long to wait after so many tries of a step.
+fn pause_after(attempts: u32) -> Duration {
+    PAUSE_MIN.saturating_mul(1 << attempts.min(10)).min(PAUSE_MAX)
+}
+
+/// Asks for the abort until it is answered with more than "not yet"; `wait` comes between two calls, and says whether
+/// there is time for another.
+fn until_aborted(
+    mut ask: impl FnMut() -> Result<(), KafkaError>,
+    mut wait: impl FnMut() -> bool,
+) -> Result<(), KafkaError> {
+    let mut out_of_state = 0;
+    loop {
+        let Err(error) = ask() else { return Ok(()) };
+        let is_open = if kafka::classify(&error) == Class::Retriable {
+            true
+        } else {
+            out_of_state += u32::from(kafka::is_out_of_state(&error));
+            kafka::is_out_of_state(&error) && out_of_state <= OUT_OF_STATE_MAX
+        };
+        if !is_open || !wait() {
+            return Err(error);
         }
     }
 }
@@ -499,6 +532,8 @@ mod tests {
 
     use RDKafkaErrorCode as Code;
 
+    use super::super::protocol::{ANSWER_ATTEMPTS_MAX, ATTEMPTS_MAX};
+
     type Made = fn(Code) -> KafkaError;
     const PRODUCED: Made = KafkaError::MessageProduction;
     const CALLED: Made = KafkaError::Flush;
@@ -539,5 +574,52 @@ mod tests {
             assert_eq!(meant(Duration::from_secs(1)), in_time, "{action:?}: {error}");
             assert_eq!(meant(Duration::ZERO), too_late, "{action:?}, too late: {error}");
         }
+    }
+
+    /// What docs/failures.md says of the bounds: with half a minute for the transaction there is half a minute left of
+    /// `max.poll.interval.ms`.
+    #[test]
+    fn the_coordinators_answers_are_waited_for_four_minutes() {
+        let asked = (ANSWER_WAIT_MAX + ABORT_SLICE) * ANSWER_ATTEMPTS_MAX;
+        let paused: Duration = (1..ANSWER_ATTEMPTS_MAX).map(pause_after).sum();
+        let all = asked + paused;
+        let expected = Duration::from_secs(3 * 60 + 45)..=Duration::from_secs(4 * 60);
+        assert!(expected.contains(&all), "{all:?}");
+        assert_eq!(pause_after(1), Duration::from_millis(100));
+        assert_eq!(pause_after(ATTEMPTS_MAX - 1), Duration::from_millis(800));
+    }
+
+    /// Asks for an abort that is answered so, with time for so many calls; returns the answer, and how often was asked and
+    /// waited.
+    fn abort(answers: &[Code], calls_max: usize) -> (Option<Code>, usize, usize) {
+        let (mut asked, mut waited) = (0, 0);
+        let ask = || {
+            asked += 1;
+            answers
+                .get(asked - 1)
+                .map_or(Ok(()), |code| Err(KafkaError::Flush(*code)))
+        };
+        let wait = || {
+            waited += 1;
+            waited < calls_max
+        };
+        let answer = until_aborted(ask, wait);
+        let code = answer.err().and_then(|error| error.rdkafka_error_code());
+        (code, asked, waited)
+    }
+
+    #[test]
+    fn an_abort_is_asked_for_until_it_is_answered_with_a_pause_between() {
+        let (later, state) = (Code::OperationTimedOut, Code::State);
+        assert_eq!(abort(&[], 100), (None, 1, 0));
+        assert_eq!(abort(&[later, state, later], 100), (None, 4, 3), "a late answer");
+        assert_eq!(abort(&[state, Code::Fatal], 100), (Some(Code::Fatal), 2, 1));
+        assert_eq!(abort(&[later; 100], 7), (Some(later), 7, 7), "no time left");
+        let asked = OUT_OF_STATE_MAX as usize + 1;
+        assert_eq!(
+            abort(&[state; 100], 100),
+            (Some(state), asked, asked - 1),
+            "for good"
+        );
     }
 }
