@@ -14,7 +14,7 @@ use serde::Serialize;
 pub use differences::{Difference, differences};
 
 use super::reader::is_away;
-use super::{Settings, TopicNames};
+use super::{Class, Settings, TopicNames, classify, is_denied};
 use crate::lifecycle::Instant;
 
 /// A topic as it should be.
@@ -67,6 +67,17 @@ pub enum Error {
         /// The client's error.
         source: KafkaError,
     },
+    /// The brokers do not take our credentials, or these give no right to what was asked.
+    #[error(
+        "the brokers at {brokers} refuse this client: {words}; mend its credentials (kafka.properties) or its rights, \
+         then start again"
+    )]
+    Denied {
+        /// The bootstrap servers.
+        brokers: String,
+        /// What they, or the client, said.
+        words: String,
+    },
     /// The brokers refused.
     #[error("{attempted} was refused: {code}")]
     Refused {
@@ -92,6 +103,18 @@ pub enum Error {
     /// A topic that a role needs is missing, or its partitions do not match.
     #[error("{0}")]
     Unfit(String),
+}
+
+impl Error {
+    /// Says whether the same question may be answered later: brokers are away, or their leaders are.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::NotReady { .. } => true,
+            Self::Refused { code, .. } => classify(&KafkaError::Global(*code)) == Class::Retriable,
+            Self::Failed { source, .. } => classify(source) == Class::Retriable,
+            Self::Denied { .. } | Self::Unfit(_) => false,
+        }
+    }
 }
 
 /// What [`Admin::create`] did with a topic.
@@ -380,6 +403,12 @@ impl Admin {
                 source,
             };
         }
+        if is_denied(&source) {
+            return Error::Denied {
+                brokers: self.brokers.clone(),
+                words: source.to_string(),
+            };
+        }
         Error::Failed {
             attempted: attempted.into(),
             source,
@@ -443,4 +472,40 @@ fn settings_of(topic: &Wanted) -> Vec<(&'static str, String)> {
         settings.push(("max.message.bytes", bytes.to_string()));
     }
     settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_away_is_waited_for() {
+        use RDKafkaErrorCode as Code;
+        let unreachable = Error::Unreachable {
+            brokers: "b:1".to_owned(),
+            waited: Duration::ZERO,
+            source: KafkaError::MetadataFetch(Code::BrokerTransportFailure),
+        };
+        assert!(unreachable.passes());
+        let asked = "asking for the topics";
+        let failed = |code| Error::Failed {
+            attempted: asked.to_owned(),
+            source: KafkaError::MetadataFetch(code),
+        };
+        for code in [Code::LeaderNotAvailable, Code::CoordinatorLoadInProgress] {
+            assert!(failed(code).passes() && refused(asked, code).passes(), "{code:?}");
+        }
+        for code in [
+            Code::UnsupportedVersion,
+            Code::SaslAuthenticationFailed,
+            Code::ClusterAuthorizationFailed,
+            Code::InvalidConfig,
+        ] {
+            assert!(
+                !failed(code).passes() && !refused(asked, code).passes(),
+                "{code:?}"
+            );
+        }
+        assert!(!Error::Unfit("missing topics".to_owned()).passes());
+    }
 }

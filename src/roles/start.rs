@@ -14,14 +14,15 @@ use crate::wire::Encoding;
 /// How long one question waits for its answer.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The pause after a question that was answered with a failure at once.
+/// The pause after a question that was not answered; brokers that are away are looked at meanwhile.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Waits until the brokers answer, then checks that the topics are there and fit each other.
 ///
 /// # Errors
 ///
-/// A topic is missing or has the wrong partition count: the message names the command that mends it.
+/// A topic is missing or has the wrong partition count: the message names the command that mends it. The brokers refuse
+/// this client, for its credentials or its rights, or cannot work with it.
 pub(super) async fn find_topics(
     kafka: &kafka::Settings,
     names: &TopicNames,
@@ -40,14 +41,33 @@ pub(super) async fn find_topics(
             Err(error @ topics::Error::Unfit(_)) => {
                 return Err(anyhow::Error::new(error).context(Exit::Usage));
             }
+            Err(error) if !error.passes() => return Err(anyhow::Error::new(error).context(Exit::Fatal)),
             Err(error) => {
                 gate.not_ready("no answer from the brokers");
                 if let Some(left_out) = away.failed(Instant::now()) {
                     tracing::warn!(left_out, "{}; tries again", causes(&error));
                 }
-                tokio::time::sleep(PAUSE).await;
+                if matches!(error, topics::Error::Unreachable { .. }) {
+                    find_refusal(kafka).await.context(Exit::Fatal)?;
+                } else {
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
+    }
+}
+
+/// Looks why the brokers do not answer, for [`PAUSE`]: those that refuse our credentials look as if they were away.
+async fn find_refusal(kafka: &kafka::Settings) -> anyhow::Result<()> {
+    let settings = kafka.clone();
+    let refusal = tokio::task::spawn_blocking(move || kafka::refusal(&settings, PAUSE)).await?;
+    match refusal? {
+        None => Ok(()),
+        Some(words) => Err(topics::Error::Denied {
+            brokers: kafka.brokers.clone(),
+            words,
+        }
+        .into()),
     }
 }
 
