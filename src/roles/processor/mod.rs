@@ -1,5 +1,6 @@
 //! The processor: `front.events` in, `front.refresh` out, exactly once.
 
+mod aborts;
 mod decode;
 mod metrics;
 mod partition;

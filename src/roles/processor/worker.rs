@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::aborts::Aborts;
 use super::metrics::Metrics;
 use super::partition::{Owned, Place, UnreadableMetadata, state_of};
 use super::urgency::most_urgent_first;
@@ -20,8 +21,8 @@ use crate::observe::{Outage, causes};
 /// The longest wait for records: how late a stop request is seen at most.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// How often in a row a transaction may be aborted, or the group's offsets not be told, before the process ends
-/// and lets its orchestrator start it afresh.
+/// How often in a row a transaction may be aborted, whichever it holds or one partition's, or the group's offsets not be
+/// told, before the process ends and lets its orchestrator start it afresh.
 const FAILURES_IN_A_ROW_MAX: u32 = 10;
 
 /// How often a seek may find a partition not being read, which passes right after an assignment, before it is
@@ -58,12 +59,16 @@ pub enum Error {
         source: emit::Error,
     },
     /// Too many transactions in a row were aborted.
-    #[error("worker {worker} failed {FAILURES_IN_A_ROW_MAX} times in a row")]
+    #[error(
+        "worker {worker} failed {FAILURES_IN_A_ROW_MAX} times in a row, now with partitions {partitions:?}"
+    )]
     KeepsFailing {
         /// Which one of its process.
         worker: usize,
+        /// What the last of them held.
+        partitions: Vec<i32>,
         /// The last failure.
-        source: emit::Error,
+        source: Box<emit::Error>,
     },
     /// A record's schema cannot be had.
     #[error("could not read the schema of a record")]
@@ -116,7 +121,7 @@ pub struct State {
     committed_at: Instant,
     position_committed_at: Instant,
     shown_at: Instant,
-    failures_in_a_row: u32,
+    aborts: Aborts,
     /// The consumer reports errors that pass.
     trouble: Outage,
 }
@@ -154,7 +159,7 @@ where
             committed_at: now,
             position_committed_at: now,
             shown_at: now,
-            failures_in_a_row: 0,
+            aborts: Aborts::default(),
             trouble: Outage::default(),
         }
     }
@@ -331,14 +336,20 @@ where
         if positions_due {
             state.position_committed_at = self.clock.instant();
         }
-        match self.commit(state, &partitions) {
-            Ok(()) => Ok(()),
-            Err(source) if source.passes() => self.after_abort(state, &partitions, source),
-            Err(source) => Err(Error::Emit {
-                worker: self.number,
-                source,
-            }),
+        for together in state.aborts.apart(&partitions) {
+            match self.commit(state, &together) {
+                Ok(()) => {}
+                // The others are committed in the turns that follow: no turn waits for more than one pause.
+                Err(source) if source.passes() => return self.after_abort(state, &together, source),
+                Err(source) => {
+                    return Err(Error::Emit {
+                        worker: self.number,
+                        source,
+                    });
+                }
+            }
         }
+        Ok(())
     }
 
     /// Commits what the partitions have put out, and their state, in one transaction.
@@ -356,9 +367,15 @@ where
         let Some(group) = self.source.group_metadata() else {
             return Err(emit::Error::not_a_member());
         };
-        emit::transact(&self.emitter, &transaction, &group)?;
+        let held = transaction.checkpoints.iter().map(|(partition, _)| *partition);
+        if let Err(error) = emit::transact(&self.emitter, &transaction, &group) {
+            if matches!(error, emit::Error::Rewind { .. }) {
+                state.aborts.aborted(held);
+            }
+            return Err(error);
+        }
+        state.aborts.committed(held);
         state.committed_at = self.clock.instant();
-        state.failures_in_a_row = 0;
         let now = self.clock.now();
         for refresh in &transaction.refreshes {
             self.metrics.committed(refresh, now);
@@ -387,21 +404,27 @@ where
             self.pause(0);
             return self.rewind(state, partitions);
         }
-        state.failures_in_a_row += 1;
-        tracing::warn!(
-            worker = self.number,
-            in_a_row = state.failures_in_a_row,
-            error = %causes(&source),
-            "transaction aborted: goes back to the committed offsets"
-        );
-        if state.failures_in_a_row >= FAILURES_IN_A_ROW_MAX {
+        let in_a_row = state.aborts.most();
+        let numbers: Vec<_> = partitions.iter().map(|partition| partition.number()).collect();
+        if let Some(left_out) = state.aborts.outage.failed(self.clock.instant()) {
+            tracing::warn!(
+                worker = self.number,
+                partitions = ?numbers,
+                in_a_row,
+                left_out,
+                error = %causes(&source),
+                "transaction aborted: goes back to the committed offsets"
+            );
+        }
+        if in_a_row >= FAILURES_IN_A_ROW_MAX {
             return Err(Error::KeepsFailing {
                 worker: self.number,
-                source,
+                partitions: numbers,
+                source: Box::new(source),
             });
         }
-        if state.failures_in_a_row > 1 {
-            self.pause(state.failures_in_a_row - 1);
+        if in_a_row > 1 {
+            self.pause(in_a_row - 1);
         }
         self.rewind(state, partitions)
     }
@@ -545,21 +568,23 @@ where
 
     /// Commits what is there while the generation still allows it, then gives the partitions back.
     fn hand_over(&self, state: &mut State, partitions: &[Partition]) -> Result<(), Error> {
-        match self.commit(state, partitions) {
-            Ok(()) => {}
-            Err(error) if error.passes() => {
-                // The next owner goes on from what was committed before: nothing is lost, some is read again.
-                tracing::info!(
-                    worker = self.number,
-                    error = %causes(&error),
-                    "the last transaction before a handover was refused"
-                );
-            }
-            Err(source) => {
-                return Err(Error::Emit {
-                    worker: self.number,
-                    source,
-                });
+        for together in state.aborts.apart(partitions) {
+            match self.commit(state, &together) {
+                Ok(()) => {}
+                Err(error) if error.passes() => {
+                    // The next owner goes on from what was committed before: nothing is lost, some is read again.
+                    tracing::info!(
+                        worker = self.number,
+                        error = %causes(&error),
+                        "the last transaction before a handover was refused"
+                    );
+                }
+                Err(source) => {
+                    return Err(Error::Emit {
+                        worker: self.number,
+                        source,
+                    });
+                }
             }
         }
         self.release(state, partitions, "revoked")
@@ -574,6 +599,7 @@ where
     fn release(&self, state: &mut State, partitions: &[Partition], how: &'static str) -> Result<(), Error> {
         for partition in partitions {
             state.owned.remove(partition);
+            state.aborts.forget(*partition);
             self.metrics.gone(*partition);
         }
         self.metrics
@@ -603,21 +629,25 @@ where
             self.metrics.coalesced(&owned.coalescer.counts());
         }
         let partitions: Vec<_> = state.owned.keys().copied().collect();
-        match self.commit(state, &partitions) {
-            Ok(()) => Ok(()),
-            Err(error) if error.passes() => {
-                tracing::warn!(
-                    worker = self.number,
-                    error = %causes(&error),
-                    "the last transaction was aborted: the open work is left to the next owner"
-                );
-                Ok(())
+        for together in state.aborts.apart(&partitions) {
+            match self.commit(state, &together) {
+                Ok(()) => {}
+                Err(error) if error.passes() => {
+                    tracing::warn!(
+                        worker = self.number,
+                        error = %causes(&error),
+                        "the last transaction was aborted: the open work is left to the next owner"
+                    );
+                }
+                Err(source) => {
+                    return Err(Error::Emit {
+                        worker: self.number,
+                        source,
+                    });
+                }
             }
-            Err(source) => Err(Error::Emit {
-                worker: self.number,
-                source,
-            }),
         }
+        Ok(())
     }
 
     /// Leaves the group, so that others take over at once (a static member's place is kept for its return).
@@ -688,6 +718,17 @@ where
                 &format_args!("partition {partition} has no owner in the group"),
             );
         }
+        if state.aborts.are_over()
+            && let Some(over) = state.aborts.outage.over(state.shown_at)
+        {
+            let (after, failures) = (over.lasted, over.failures);
+            tracing::info!(
+                worker = self.number,
+                ?after,
+                failures,
+                "transactions are committed again"
+            );
+        }
         let mut stalled = None;
         for (partition, owned) in &mut state.owned {
             let log_end = self.source.log_end(*partition);
@@ -704,3 +745,6 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,12 @@
 //! What the clients of one worker share: whether its process lives, and its time.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use frontstream::lifecycle::{Clock, Instant};
+use frontstream::model::Partition;
 
 /// One life of one worker.
 pub(super) struct Client {
@@ -22,10 +24,14 @@ pub(super) struct Client {
     pub(super) in_transaction: Cell<bool>,
     /// How many of its transactions in a row were refused, for another reason than a rebalance.
     pub(super) refusals: Cell<u32>,
+    /// The same, of those that held a partition.
+    pub(super) refusals_of: RefCell<BTreeMap<Partition, u32>>,
     /// The transaction that is open was.
     pub(super) refused: Cell<bool>,
     /// Every commit of its is refused.
     pub(super) poisoned: Cell<bool>,
+    /// Every commit of its that holds this partition is.
+    pub(super) poisoned_partition: Cell<Option<Partition>>,
     /// When it waits no longer for records, if none come.
     pub(super) ready_us: Cell<u64>,
 }
@@ -41,10 +47,19 @@ impl Client {
             calls: Cell::new(0),
             in_transaction: Cell::new(false),
             refusals: Cell::new(0),
+            refusals_of: RefCell::default(),
             refused: Cell::new(false),
             poisoned: Cell::new(false),
+            poisoned_partition: Cell::new(None),
             ready_us: Cell::new(0),
         }
+    }
+
+    /// The group has gone on: what was refused before does not count.
+    pub(super) fn forgive(&self) {
+        self.refusals.set(0);
+        self.refusals_of.borrow_mut().clear();
+        self.refused.set(false);
     }
 
     pub(super) fn is_alive(&self) -> bool {

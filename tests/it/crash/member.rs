@@ -272,8 +272,7 @@ impl Source for Member {
         if !self.world.enter(&self.client) {
             return Err(self.dead("give partitions back"));
         }
-        self.client.refusals.set(0);
-        self.client.refused.set(false);
+        self.client.forgive();
         let mut broker = self.world.broker.borrow_mut();
         let place = &mut *self.place.borrow_mut();
         if broker.group.protocol == Protocol::Eager {

@@ -33,6 +33,8 @@ pub(super) struct Producer {
     in_flight: RefCell<VecDeque<(Partition, Written)>>,
     /// A commit was asked for and not answered.
     committing: Cell<bool>,
+    /// The partitions of the last transaction that was begun.
+    held: RefCell<Vec<Partition>>,
     /// What the open transaction has sent: only for the bugs that keep it.
     sent: RefCell<Vec<(Partition, Written)>>,
 }
@@ -54,6 +56,7 @@ impl Producer {
             metadata_bytes_max,
             in_flight: RefCell::default(),
             committing: Cell::new(false),
+            held: RefCell::default(),
             sent: RefCell::default(),
         }
     }
@@ -88,8 +91,7 @@ impl Producer {
         match refused {
             Refused::Fenced => self.fail(Fact::Fenced, Code::ProducerFenced),
             Refused::Stale => {
-                self.client.refusals.set(0);
-                self.client.refused.set(false);
+                self.client.forgive();
                 self.fail(Fact::Abortable, Code::IllegalGeneration)
             }
             Refused::Expired => self.fail(Fact::Expired, Code::InvalidProducerEpoch),
@@ -100,10 +102,18 @@ impl Producer {
         }
     }
 
-    /// A worker ends at so many aborts in a row, and begins no other transaction.
-    fn look_at_refusals(&self) {
-        let refusals = self.client.refusals.get() + u32::from(self.client.refused.replace(false));
-        self.client.refusals.set(refusals);
+    /// A worker ends at so many aborts in a row, be it of those that held one partition, and begins no other transaction.
+    fn look_at_refusals(&self, transaction: &Transaction) {
+        let last = self.held.replace(held(transaction).collect());
+        let mut of = self.client.refusals_of.borrow_mut();
+        if self.client.refused.replace(false) {
+            self.client.refusals.set(self.client.refusals.get() + 1);
+            for partition in last {
+                *of.entry(partition).or_default() += 1;
+            }
+        }
+        let most = of.values().copied().max().unwrap_or(0);
+        let refusals = self.client.refusals.get().max(most);
         if refusals >= ABORTS_IN_A_ROW_MAX {
             let wrong = format!(
                 "seat {} goes on after {refusals} aborts in a row",
@@ -113,15 +123,27 @@ impl Producer {
         }
     }
 
-    fn begin(&self) -> Result<(), Failed> {
+    /// Says whether every commit of these is refused.
+    fn is_poisoned(&self, transaction: &Transaction) -> bool {
+        let poisoned = self.client.poisoned_partition.get();
+        self.client.poisoned.get() || held(transaction).any(|partition| Some(partition) == poisoned)
+    }
+
+    fn begin(&self, transaction: &Transaction) -> Result<(), Failed> {
+        self.look_at_refusals(transaction);
         if self.world.chance(400) {
             self.world.count("begin refused");
             return Err(self.abortable(Code::InvalidTransactionalState));
         }
         self.client.in_transaction.set(true);
-        self.look_at_refusals();
         if self.world.chance(300) {
             self.client.poisoned.set(true);
+        }
+        if self.world.chance(300) {
+            self.world.count("partition refused for good");
+            self.client
+                .poisoned_partition
+                .set(self.world.pick(&held(transaction).map(Some).collect::<Vec<_>>()));
         }
         if self.world.planted() == Planted::OutputsKeptAfterAbort {
             self.in_flight.borrow_mut().extend(self.sent.take());
@@ -239,7 +261,7 @@ impl Producer {
         Ok(())
     }
 
-    fn end(&self, commit: bool) -> Result<(), Failed> {
+    fn end(&self, commit: bool, transaction: &Transaction) -> Result<(), Failed> {
         if self.world.chance(30) {
             self.world
                 .count(if commit { "commit lost" } else { "abort lost" });
@@ -250,7 +272,7 @@ impl Producer {
         }
         if commit
             && self.world.broker.borrow().is_undecided(&self.id)
-            && (self.client.poisoned.get() || self.world.chance(60))
+            && (self.is_poisoned(transaction) || self.world.chance(60))
         {
             self.world.count("commit refused");
             self.committing.set(false);
@@ -283,12 +305,16 @@ impl Producer {
             self.sent.borrow_mut().clear();
             self.client.refusals.set(0);
             self.client.refused.set(false);
+            let mut of = self.client.refusals_of.borrow_mut();
+            for partition in held(transaction) {
+                of.remove(&partition);
+            }
         }
         Ok(())
     }
 
     /// What is in flight arrives before the abort, and is aborted, or never does.
-    fn abort(&self) -> Result<(), Failed> {
+    fn abort(&self, transaction: &Transaction) -> Result<(), Failed> {
         let planted = self.world.planted();
         if planted != Planted::RecordsInFlightAtAbort {
             let in_flight: Vec<_> = self.in_flight.borrow_mut().drain(..).collect();
@@ -298,7 +324,7 @@ impl Producer {
                 }
             }
         }
-        self.end(false)
+        self.end(false, transaction)
     }
 
     fn epoch(&self) -> u32 {
@@ -312,6 +338,11 @@ impl Producer {
             self.epoch.get()
         }
     }
+}
+
+/// The partitions whose state a transaction holds.
+fn held(transaction: &Transaction) -> impl Iterator<Item = Partition> {
+    transaction.checkpoints.iter().map(|(partition, _)| *partition)
 }
 
 /// A commit that was on its way when the process died may still arrive.
@@ -357,12 +388,12 @@ impl Steps for Producer {
             return Err(self.not_answered());
         }
         let performed = match action {
-            Action::Begin => self.begin(),
+            Action::Begin => self.begin(transaction),
             Action::Send => self.send(transaction),
             Action::AwaitDeliveries => self.await_deliveries(),
             Action::SendOffsets => self.send_offsets(transaction, claim),
-            Action::Commit => self.end(true),
-            Action::Abort => self.abort(),
+            Action::Commit => self.end(true, transaction),
+            Action::Abort => self.abort(transaction),
             Action::Done | Action::Rewind | Action::Exit(_) => Ok(()),
         };
         if !self.world.leave(&self.client) {

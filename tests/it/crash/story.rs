@@ -55,6 +55,7 @@ impl Story {
         "offsets answer lost",
         "offsets lost",
         "partition added",
+        "partition refused for good",
         "position left the log",
         "position left the log, not told",
         "question not answered",

@@ -38,7 +38,10 @@ impl World {
                 })
             })
         };
-        let poisoned = |seat: &Seat| seat.client.as_ref().is_some_and(|client| client.poisoned.get());
+        let poisoned = |seat: &Seat| {
+            let client = seat.client.as_ref();
+            client.is_some_and(|client| client.poisoned.get() || client.poisoned_partition.get().is_some())
+        };
         processes.iter().all(|process| process.starts_us.is_none())
             && !seats.iter().any(poisoned)
             && !self.reset_wanted.get()

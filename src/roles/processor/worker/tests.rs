@@ -1,0 +1,344 @@
+//! A worker on the smallest clients that there can be: logs that grow with every poll, and answers that a test chooses.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio::runtime::Runtime;
+
+use super::*;
+use crate::coalesce::{ChunkLimits, DedupeHorizon};
+use crate::consume::{Committed, Error as Refused, GroupProtocol, Record};
+use crate::emit::Failed;
+use crate::emit::protocol::{Action, Fact};
+use crate::kafka::{self, TopicNames};
+use crate::lifecycle::Readiness;
+use crate::model::{Lanes, Offset};
+use crate::wire::checkpoint_v1;
+
+/// What the clients see and what the test says.
+#[derive(Default)]
+struct Ground {
+    /// What polls give first.
+    inputs: VecDeque<Input<Garbage>>,
+    /// The next offset to read, of each partition that is read.
+    positions: BTreeMap<Partition, i64>,
+    committed: BTreeMap<Partition, (Offset, String)>,
+    log_starts: BTreeMap<Partition, i64>,
+    /// A transaction with this partition is never committed.
+    refused: Option<Partition>,
+    /// Nobody answers questions, and a seek is refused.
+    away: bool,
+    /// What each transaction held: those that were committed, and those that were not.
+    transactions: Vec<(BTreeSet<Partition>, bool)>,
+    rewound: Vec<Partition>,
+}
+
+/// A record that nothing can be made of: it goes to the dead letters as it is.
+#[derive(Debug)]
+struct Garbage(Partition, Offset);
+
+impl Record for Garbage {
+    fn partition(&self) -> Partition {
+        self.0
+    }
+
+    fn offset(&self) -> Offset {
+        self.1
+    }
+
+    fn log_time(&self) -> Option<Timestamp> {
+        None
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        None
+    }
+
+    fn value(&self) -> Option<&[u8]> {
+        None
+    }
+}
+
+struct Client {
+    ground: Rc<RefCell<Ground>>,
+    metrics: emit::Metrics,
+    clock: Clock,
+}
+
+impl Source for Client {
+    type Record<'s> = Garbage;
+    type Group = ();
+
+    fn subscribe(&self) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    fn unsubscribe(&self) {}
+
+    fn poll(&self, _wait: Duration) -> Input<Garbage> {
+        let ground = &mut *self.ground.borrow_mut();
+        if let Some(input) = ground.inputs.pop_front() {
+            return input;
+        }
+        let records = ground.positions.iter_mut().map(|(partition, position)| {
+            let offset = Offset::new(*position).unwrap();
+            *position += 1;
+            Garbage(*partition, offset)
+        });
+        Input::Batch(records.collect())
+    }
+
+    fn committed(&self, partitions: &[Partition]) -> Result<Vec<Committed>, Refused> {
+        let ground = self.ground.borrow();
+        if ground.away {
+            self.clock.pass(Duration::from_secs(5));
+            let source = KafkaError::OffsetFetch(RDKafkaErrorCode::OperationTimedOut);
+            return Err(Refused::new("ask", kafka::classify(&source), source));
+        }
+        let committed = partitions.iter().map(|partition| {
+            let committed = ground.committed.get(partition).cloned();
+            let log_start = ground.log_starts.get(partition).copied().unwrap_or(0);
+            Committed {
+                partition: *partition,
+                offset: committed.as_ref().map(|(offset, _)| *offset),
+                metadata: committed.map(|(_, metadata)| metadata).unwrap_or_default(),
+                log_start: Offset::new(log_start).unwrap(),
+                log_end: Offset::new(1_000_000).unwrap(),
+            }
+        });
+        Ok(committed.collect())
+    }
+
+    fn start(&self, positions: &[(Partition, Offset)]) -> Result<(), Refused> {
+        let positions = positions
+            .iter()
+            .map(|(partition, offset)| (*partition, offset.number()));
+        self.ground.borrow_mut().positions.extend(positions);
+        Ok(())
+    }
+
+    fn release(&self, partitions: &[Partition]) -> Result<(), Refused> {
+        let ground = &mut *self.ground.borrow_mut();
+        ground
+            .positions
+            .retain(|partition, _| !partitions.contains(partition));
+        Ok(())
+    }
+
+    fn rewind(&self, positions: &[(Partition, Offset)]) -> Result<(), Refused> {
+        let mut ground = self.ground.borrow_mut();
+        ground
+            .rewound
+            .extend(positions.iter().map(|(partition, _)| *partition));
+        drop(ground);
+        self.start(positions)
+    }
+
+    fn group_metadata(&self) -> Option<()> {
+        Some(())
+    }
+
+    fn close(&self) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    fn is_closed(&self) -> bool {
+        true
+    }
+
+    fn log_end(&self, _partition: Partition) -> Option<i64> {
+        None
+    }
+
+    fn is_disconnected(&self) -> bool {
+        false
+    }
+}
+
+impl Steps for Client {
+    type Group = ();
+
+    fn metrics(&self) -> &emit::Metrics {
+        &self.metrics
+    }
+
+    fn perform(&self, action: Action, transaction: &Transaction, (): &()) -> Result<(), Failed> {
+        if action != Action::Commit {
+            return Ok(());
+        }
+        let ground = &mut *self.ground.borrow_mut();
+        let held = transaction.checkpoints.iter().map(|(partition, _)| *partition);
+        let held: BTreeSet<_> = held.collect();
+        let refused = ground.refused.is_some_and(|partition| held.contains(&partition));
+        ground.transactions.push((held, !refused));
+        if refused {
+            return Err(Failed {
+                fact: Fact::Abortable,
+                source: KafkaError::Global(RDKafkaErrorCode::InvalidTransactionalState),
+            });
+        }
+        for (partition, checkpoint) in &transaction.checkpoints {
+            let metadata = checkpoint_v1::encode(checkpoint, 4_096);
+            ground
+                .committed
+                .insert(*partition, (checkpoint.committed_offset(), metadata));
+        }
+        Ok(())
+    }
+}
+
+/// A worker, what it stands on, and its clock.
+struct Bench {
+    worker: Worker<Client, Client>,
+    state: State,
+    ground: Rc<RefCell<Ground>>,
+    clock: Clock,
+    _runtime: Runtime,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let registry = prometheus::Registry::new();
+        let metrics = emit::Metrics::register(&registry).unwrap();
+        let clock = Clock::set_to(Timestamp::from_millis(1_000_000));
+        let ground = Rc::new(RefCell::new(Ground::default()));
+        let client = || Client {
+            ground: Rc::clone(&ground),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+        };
+        let worker = Worker {
+            number: 0,
+            settings: settings(),
+            source: client(),
+            emitter: client(),
+            decoder: Decoder::new(None, runtime.handle().clone()),
+            metrics: Metrics::register(&registry).unwrap(),
+            clock: clock.clone(),
+            stop: Stop::new(),
+            gate: Readiness::new().gate("worker"),
+        };
+        let state = worker.begin();
+        Self {
+            worker,
+            state,
+            ground,
+            clock,
+            _runtime: runtime,
+        }
+    }
+
+    fn assigned(partitions: &[Partition]) -> Self {
+        let mut bench = Self::new();
+        bench.input(Input::Assigned(partitions.to_vec())).unwrap();
+        bench
+    }
+
+    fn turn(&mut self) -> Result<(), Error> {
+        self.clock.pass(Duration::from_millis(100));
+        self.worker.turn(&mut self.state)
+    }
+
+    fn input(&mut self, input: Input<Garbage>) -> Result<(), Error> {
+        self.ground.borrow_mut().inputs.push_back(input);
+        self.turn()
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        kafka: kafka::Settings {
+            brokers: String::new(),
+            client_id: String::new(),
+            properties: BTreeMap::new(),
+        },
+        topics: TopicNames::with_prefix(""),
+        registry: None,
+        consume: consume::Settings {
+            topic: "front.events".to_owned(),
+            group: "group".to_owned(),
+            protocol: GroupProtocol::Classic,
+            instance_id: None,
+            session_timeout: Duration::from_secs(15),
+        },
+        transactional_id: String::new(),
+        transaction_timeout: Duration::from_secs(10),
+        limits: Limits {
+            lanes: Lanes::default(),
+            metadata_bytes_max: 4_096,
+            event_ids_max: 100,
+            dedupe: DedupeHorizon {
+                records: 0,
+                time: Duration::from_secs(600),
+            },
+            chunk: ChunkLimits {
+                duration: Duration::from_secs(2),
+                windows_max: 100,
+                bytes_max: 1 << 20,
+            },
+        },
+        workers: 1,
+        commit_interval: Duration::from_millis(50),
+        position_commit_interval: Duration::from_secs(5),
+        drain_timeout: Duration::from_secs(20),
+    }
+}
+
+fn partition(number: i32) -> Partition {
+    Partition::new(number).unwrap()
+}
+
+/// Its worker ends as it would alone, and the other partition goes on until then, behind one abort that it had part in.
+#[test]
+fn a_partition_that_fails_for_good_ends_the_process_though_another_commits() {
+    let (sound, refused) = (partition(0), partition(1));
+    let mut bench = Bench::assigned(&[sound, refused]);
+    bench.ground.borrow_mut().refused = Some(refused);
+    let began = bench.clock.instant();
+    let error = (0..1_000).find_map(|_| bench.turn().err()).expect("it ends");
+    let Error::KeepsFailing { partitions, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(partitions[..], [1]);
+    assert_eq!(error.exit(), Exit::Outside);
+    let ground = bench.ground.borrow();
+    let aborted = ground
+        .transactions
+        .iter()
+        .filter(|(_, committed)| !committed)
+        .count();
+    let sound_commits = ground
+        .transactions
+        .iter()
+        .filter(|(_, committed)| *committed)
+        .count();
+    assert_eq!(aborted, 10);
+    assert!(sound_commits >= 8, "{:?}", ground.transactions);
+    let taken_along = ground.rewound.iter().filter(|partition| **partition == sound);
+    assert_eq!(taken_along.count(), 1, "{:?}", ground.rewound);
+    let lasted = bench.clock.instant().since(began);
+    assert!(lasted > Duration::from_secs(15), "no pauses: {lasted:?}");
+}
+
+/// It counts from the last commit that held the partition.
+#[test]
+fn a_partition_that_is_committed_again_has_all_its_tries_back() {
+    let [one, two] = [partition(0), partition(1)];
+    let mut bench = Bench::assigned(&[one, two]);
+    for _ in 0..20 {
+        bench.ground.borrow_mut().refused = Some(two);
+        for _ in 0..5 {
+            bench.turn().unwrap();
+        }
+        bench.ground.borrow_mut().refused = None;
+        for _ in 0..5 {
+            bench.turn().unwrap();
+        }
+    }
+    let transactions = &bench.ground.borrow().transactions;
+    let last = transactions.last().expect("there were many");
+    assert_eq!(*last, (BTreeSet::from([one, two]), true), "together again");
+}
