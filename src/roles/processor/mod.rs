@@ -136,7 +136,7 @@ async fn supervise(
     stop: &Stop,
     drain_timeout: Duration,
 ) -> anyhow::Result<()> {
-    let mut outcome = Ok(());
+    let mut outcome: anyhow::Result<()> = Ok(());
     let mut stopping_since = None;
     loop {
         let deadline = async {
@@ -147,7 +147,12 @@ async fn supervise(
         let ended = tokio::select! {
             ended = workers.join_next() => ended,
             () = deadline => {
-                anyhow::bail!("the workers did not finish within the drain timeout of {drain_timeout:?}");
+                let late = format!("the workers did not finish within the drain timeout of {drain_timeout:?}");
+                // Why they were stopped decides about the exit code, not how long that took.
+                return match outcome {
+                    Ok(()) => Err(anyhow::Error::msg(late)),
+                    Err(failure) => Err(failure.context(late)),
+                };
             }
         };
         let Some(ended) = ended else { return outcome };
@@ -241,5 +246,42 @@ impl Setup {
         let mut consume = self.settings.consume.clone();
         consume.instance_id = consume.instance_id.map(|id| format!("{id}-{}", self.number));
         consume
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+    use super::*;
+
+    fn fenced() -> Error {
+        let source = KafkaError::MessageConsumption(RDKafkaErrorCode::FencedInstanceId);
+        Error::Consume {
+            worker: 0,
+            source: consume::Error::new("read", kafka::Class::Fenced, source),
+        }
+    }
+
+    /// One worker ends, the other does not let itself be stopped.
+    #[tokio::test]
+    async fn a_drain_that_takes_too_long_does_not_hide_why_it_began() {
+        for (first, expected) in [(Err(fenced()), Some(Exit::Fenced)), (Ok(()), None)] {
+            let stop = Stop::new();
+            if first.is_ok() {
+                stop.cancel();
+            }
+            let mut workers = JoinSet::new();
+            workers.spawn(async { first });
+            workers.spawn(std::future::pending());
+            let error = supervise(workers, &stop, Duration::from_millis(20))
+                .await
+                .expect_err("they did not finish");
+            assert_eq!(error.downcast_ref::<Exit>().copied(), expected);
+            let said = format!("{error:#}");
+            assert!(said.starts_with("the workers did not finish"), "{said}");
+            let cause = "another process has this group instance id";
+            assert_eq!(said.contains(cause), expected.is_some(), "{said}");
+        }
     }
 }
