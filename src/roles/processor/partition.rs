@@ -14,6 +14,10 @@ use crate::wire::checkpoint_v1;
 /// and a leader's election.
 const STALL_TIME: Duration = Duration::from_secs(60);
 
+/// How much of the time between two looks counts: the worker looks several times a second, but for a while in which it did
+/// not poll either (a commit, a schema or committed offsets that it waited for), so that nothing could be read.
+const LOOK_MAX: Duration = Duration::from_secs(1);
+
 /// The metadata beside a committed offset is not ours to read: nothing is guessed, the worker stops.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -58,8 +62,9 @@ pub(super) struct Owned {
     restored_position: Offset,
     /// The offset to read next; while the state is restored it lies before the position.
     next: Offset,
-    /// `next` when last looked at, and since when it has been that.
-    stood: (Offset, Instant),
+    /// `next` when last looked at, and how long it has been that.
+    stood: (Offset, Duration),
+    looked_at: Instant,
 }
 
 impl Owned {
@@ -70,7 +75,8 @@ impl Owned {
         Self {
             restored_position: state.position,
             next,
-            stood: (next, now),
+            stood: (next, Duration::ZERO),
+            looked_at: now,
             coalescer,
             committed: state,
             refreshes: Vec::new(),
@@ -159,16 +165,21 @@ impl Owned {
             && (self.ready.is_some() || !(self.coalescer.is_behind() || self.coalescer.is_restoring()))
     }
 
-    /// Says whether there have been records to read for [`STALL_TIME`] and none was read.
+    /// Says whether there have been records to read for [`STALL_TIME`] and none was read; to be asked after every poll, or
+    /// nearly so.
     ///
     /// librdkafka stops reading a partition whose position has left the log and says so once, in an event that a
     /// rebalance at that moment makes it forget.
     pub(super) fn is_stalled(&mut self, log_end: Option<i64>, now: Instant) -> bool {
+        let passed = now.since(self.looked_at).min(LOOK_MAX);
+        self.looked_at = now;
         let has_more = log_end.is_some_and(|end| end > self.next.number());
         if !has_more || self.stood.0 != self.next {
-            self.stood = (self.next, now);
+            self.stood = (self.next, Duration::ZERO);
+        } else {
+            self.stood.1 += passed;
         }
-        now.since(self.stood.1) >= STALL_TIME
+        self.stood.1 >= STALL_TIME
     }
 
     /// Says whether something waits for a commit.
@@ -289,7 +300,17 @@ mod tests {
         Clock::set_to(Timestamp::from_millis(1))
     }
 
-    const JUST_BELOW: Duration = STALL_TIME.saturating_sub(Duration::from_millis(1));
+    /// Looks four times a second for `time`, and says whether a stall was seen.
+    fn stalls_within(owned: &mut Owned, log_end: Option<i64>, clock: &Clock, time: Duration) -> bool {
+        let look = Duration::from_millis(250);
+        let mut looks = 0..time.as_millis() / look.as_millis();
+        looks.any(|_| {
+            clock.pass(look);
+            owned.is_stalled(log_end, clock.instant())
+        })
+    }
+
+    const JUST_BELOW: Duration = STALL_TIME.saturating_sub(Duration::from_secs(1));
 
     /// The log was cut off beyond where the horizon is read from, and nothing comes: the open window must not wait for the
     /// next event, which on a quiet partition may be tomorrow's.
@@ -298,10 +319,8 @@ mod tests {
         let clock = clock();
         let mut owned = taken_over(clock.instant());
         assert_eq!(owned.next(), offset(4));
-        clock.pass(JUST_BELOW);
-        assert!(!owned.is_stalled(Some(10), clock.instant()));
-        clock.pass(STALL_TIME);
-        assert!(owned.is_stalled(Some(10), clock.instant()));
+        assert!(!stalls_within(&mut owned, Some(10), &clock, JUST_BELOW));
+        assert!(stalls_within(&mut owned, Some(10), &clock, STALL_TIME));
     }
 
     #[test]
@@ -309,12 +328,25 @@ mod tests {
         let clock = clock();
         let mut owned = taken_over(clock.instant());
         for read in 4..8 {
-            clock.pass(JUST_BELOW);
+            assert!(
+                !stalls_within(&mut owned, Some(20), &clock, JUST_BELOW),
+                "at {read}"
+            );
             owned.read(offset(read));
-            assert!(!owned.is_stalled(Some(20), clock.instant()), "at {read}");
         }
-        clock.pass(STALL_TIME);
-        assert!(owned.is_stalled(Some(20), clock.instant()));
+        assert!(stalls_within(&mut owned, Some(20), &clock, STALL_TIME * 2));
+    }
+
+    /// A commit may wait for its answer for four minutes, in which the worker does not poll.
+    #[test]
+    fn time_in_which_nothing_could_be_read_is_none() {
+        let clock = clock();
+        let mut owned = taken_over(clock.instant());
+        for _ in 0..3 {
+            clock.pass(STALL_TIME * 4);
+            assert!(!owned.is_stalled(Some(20), clock.instant()));
+        }
+        assert!(stalls_within(&mut owned, Some(20), &clock, STALL_TIME));
     }
 
     #[test]
@@ -323,8 +355,8 @@ mod tests {
         let mut owned = taken_over(clock.instant());
         owned.read(offset(9));
         for log_end in [Some(10), None] {
-            clock.pass(STALL_TIME * 60);
-            assert!(!owned.is_stalled(log_end, clock.instant()), "{log_end:?}");
+            let stalls = stalls_within(&mut owned, log_end, &clock, STALL_TIME * 60);
+            assert!(!stalls, "{log_end:?}");
         }
     }
 }
