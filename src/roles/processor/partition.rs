@@ -44,6 +44,9 @@ struct Ready {
     dead_letters: usize,
 }
 
+/// How long after the client was at the end of a log its statistics, which come every second, may tell an older one.
+const LOG_END_LATE_MAX: Duration = Duration::from_secs(3);
+
 /// One partition that this worker owns.
 pub(super) struct Owned {
     pub(super) coalescer: Coalescer,
@@ -65,6 +68,16 @@ pub(super) struct Owned {
     /// `next` when last looked at, and how long it has been that.
     stood: (Offset, Duration),
     looked_at: Instant,
+    /// Nothing was read since the end of the log was told.
+    ended: Option<Ended>,
+}
+
+/// The end of a log, as told by the client: what lies between the last record and it are no records.
+struct Ended {
+    /// As reported then, or just after.
+    log_end: Option<i64>,
+    /// For how long that may yet be told late.
+    settles_in: Duration,
 }
 
 impl Owned {
@@ -77,6 +90,7 @@ impl Owned {
             next,
             stood: (next, Duration::ZERO),
             looked_at: now,
+            ended: None,
             coalescer,
             committed: state,
             refreshes: Vec::new(),
@@ -94,6 +108,15 @@ impl Owned {
     /// Hears that everything up to `last` has been read.
     pub(super) fn read(&mut self, last: Offset) {
         self.next = last.next();
+        self.ended = None;
+    }
+
+    /// Hears that everything up to the end of the log has been read.
+    pub(super) fn read_all(&mut self, log_end: Option<i64>) {
+        self.ended = Some(Ended {
+            log_end,
+            settles_in: LOG_END_LATE_MAX,
+        });
     }
 
     /// Keeps the bytes of a record that could not be decoded until the coalescer lets it out.
@@ -168,12 +191,21 @@ impl Owned {
     /// Says whether there have been records to read for [`STALL_TIME`] and none was read; to be asked after every poll, or
     /// nearly so.
     ///
+    /// Not every offset is a record: where front.events is written in transactions each ends in one that is not.
+    ///
     /// librdkafka stops reading a partition whose position has left the log and says so once, in an event that a
     /// rebalance at that moment makes it forget.
     pub(super) fn is_stalled(&mut self, log_end: Option<i64>, now: Instant) -> bool {
         let passed = now.since(self.looked_at).min(LOOK_MAX);
         self.looked_at = now;
-        let has_more = log_end.is_some_and(|end| end > self.next.number());
+        if let Some(ended) = &mut self.ended
+            && !ended.settles_in.is_zero()
+        {
+            ended.settles_in = ended.settles_in.saturating_sub(passed);
+            ended.log_end = log_end.or(ended.log_end);
+        }
+        let is_at_end = self.ended.as_ref().is_some_and(|ended| ended.log_end == log_end);
+        let has_more = !is_at_end && log_end.is_some_and(|end| end > self.next.number());
         if !has_more || self.stood.0 != self.next {
             self.stood = (self.next, Duration::ZERO);
         } else {
@@ -347,6 +379,31 @@ mod tests {
             assert!(!owned.is_stalled(Some(20), clock.instant()));
         }
         assert!(stalls_within(&mut owned, Some(20), &clock, STALL_TIME));
+    }
+
+    /// Someone writes front.events in transactions: the last record is followed by what ends its transaction.
+    #[test]
+    fn an_end_that_is_no_record_is_none() {
+        let clock = clock();
+        let mut owned = taken_over(clock.instant());
+        owned.read(offset(8));
+        // The statistics tell the end a moment later.
+        owned.read_all(Some(7));
+        clock.pass(STALL_TIME * 4);
+        assert!(!stalls_within(
+            &mut owned,
+            Some(7),
+            &clock,
+            Duration::from_secs(1)
+        ));
+        assert!(!stalls_within(&mut owned, Some(10), &clock, STALL_TIME * 60));
+        // Something was written behind it and is not read.
+        assert!(stalls_within(&mut owned, Some(12), &clock, STALL_TIME * 2));
+        owned.read(offset(10));
+        assert!(
+            stalls_within(&mut owned, Some(12), &clock, STALL_TIME * 2),
+            "the end was told before what was read last"
+        );
     }
 
     #[test]

@@ -178,6 +178,7 @@ where
             Input::Batch(records) => self.feed(&mut state.owned, &records)?,
             Input::LogEnd(partition) => {
                 if let Some(owned) = state.owned.get_mut(&partition) {
+                    owned.read_all(self.source.log_end(partition));
                     owned.coalescer.on_log_end(self.clock.now());
                     owned.drain();
                 }
