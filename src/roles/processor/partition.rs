@@ -228,7 +228,24 @@ pub(super) struct Place<'s> {
     pub(super) group: &'s str,
 }
 
-/// Turns what the group committed into the state to start from, and begins a run where it holds none of ours.
+/// The losses that were told: until a commit, each restore finds them again.
+#[derive(Debug, Default)]
+pub(super) struct Losses(BTreeMap<Partition, (Offset, Offset)>);
+
+impl Losses {
+    /// Takes what lies between what was committed and what is there; returns how many offsets of it were not told of
+    /// before, `None` when it is no news.
+    fn take(&mut self, committed: &Committed, offset: Offset) -> Option<u64> {
+        let start = committed.log_start;
+        match self.0.insert(committed.partition, (offset, start)) {
+            Some((told, from)) if told == offset => (start > from).then(|| start.distance_from(from)),
+            Some(_) | None => Some(start.distance_from(offset)),
+        }
+    }
+}
+
+/// Turns what the group committed into the state to start from, and begins a run where it holds none of ours. Returns with
+/// it how many offsets were lost that `losses` did not know of; it learns of them.
 ///
 /// # Errors
 ///
@@ -237,7 +254,8 @@ pub(super) fn state_of(
     committed: &Committed,
     place: Place<'_>,
     now: Timestamp,
-) -> Result<Checkpoint, UnreadableMetadata> {
+    losses: &mut Losses,
+) -> Result<(Checkpoint, u64), UnreadableMetadata> {
     let partition = committed.partition;
     let begin = |start, cause| {
         Checkpoint::begin(Run {
@@ -248,19 +266,23 @@ pub(super) fn state_of(
     };
     let Some(offset) = committed.offset else {
         tracing::info!(%partition, start = %committed.log_start, "no committed offset: starts at the earliest");
-        return Ok(begin(committed.log_start, RunCause::First));
+        return Ok((begin(committed.log_start, RunCause::First), 0));
     };
     if offset < committed.log_start || offset > committed.log_end {
-        tracing::error!(
-            %partition, committed = %offset, log_start = %committed.log_start, log_end = %committed.log_end,
-            "the committed offset is not in the log any more: goes on at the earliest retained; the events from the \
-             committed offset to the start of the log are lost to this group"
-        );
-        return Ok(begin(committed.log_start, RunCause::Retention));
+        let lost = losses.take(committed, offset);
+        if lost.is_some() {
+            tracing::error!(
+                %partition, committed = %offset, log_start = %committed.log_start, log_end = %committed.log_end,
+                "the committed offset is not in the log any more: goes on at the earliest retained; the events from the \
+                 committed offset to the start of the log are lost to this group"
+            );
+        }
+        let state = begin(committed.log_start, RunCause::Retention);
+        return Ok((state, lost.unwrap_or(0)));
     }
     if committed.metadata.is_empty() {
         tracing::info!(%partition, start = %offset, "offset set by a tool: starts a new run with no open window");
-        return Ok(begin(offset, RunCause::Reset));
+        return Ok((begin(offset, RunCause::Reset), 0));
     }
     let state = checkpoint_v1::decode(&committed.metadata, offset).map_err(|cause| UnreadableMetadata {
         brokers: place.brokers.to_owned(),
@@ -272,14 +294,17 @@ pub(super) fn state_of(
     })?;
     if state.position > committed.log_end {
         // No leader reports an end below an earlier one unless records are gone (KIP-207): an unclean election.
-        tracing::error!(
-            %partition, position = %state.position, log_end = %committed.log_end,
-            "the log ends before what was read already: records were lost by the brokers. Goes on at the committed \
-             offset as a new run, so that nothing which took their place is missed"
-        );
-        return Ok(begin(offset, RunCause::Retention));
+        if losses.take(committed, offset).is_some() {
+            tracing::error!(
+                %partition, position = %state.position, log_end = %committed.log_end,
+                "the log ends before what was read already: records were lost by the brokers. Goes on at the committed \
+                 offset as a new run, so that nothing which took their place is missed"
+            );
+        }
+        // Not counted: how many there were is not known.
+        return Ok((begin(offset, RunCause::Retention), 0));
     }
-    Ok(state)
+    Ok((state, 0))
 }
 
 #[cfg(test)]

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use super::aborts::Aborts;
 use super::metrics::Metrics;
-use super::partition::{Owned, Place, UnreadableMetadata, state_of};
+use super::partition::{Losses, Owned, Place, UnreadableMetadata, state_of};
 use super::urgency::most_urgent_first;
 use super::{Settings, decode::Decoder};
 use crate::coalesce::Limits;
 use crate::consume::{self, Input, Record as _, Source};
 use crate::emit::{self, Steps, Transaction};
 use crate::lifecycle::{Clock, Exit, Gate, Instant, Stop};
-use crate::model::{Partition, RunCause, Timestamp};
+use crate::model::{Partition, Timestamp};
 use crate::observe::{Outage, causes};
 
 /// The longest wait for records: how late a stop request is seen at most.
@@ -122,6 +122,7 @@ pub struct State {
     position_committed_at: Instant,
     shown_at: Instant,
     aborts: Aborts,
+    losses: Losses,
     /// The consumer reports errors that pass.
     trouble: Outage,
 }
@@ -160,6 +161,7 @@ where
             position_committed_at: now,
             shown_at: now,
             aborts: Aborts::default(),
+            losses: Losses::default(),
             trouble: Outage::default(),
         }
     }
@@ -498,8 +500,12 @@ where
         };
         let mut positions = Vec::with_capacity(committed.len());
         for committed in &committed {
-            let checkpoint = state_of(committed, place, now).map_err(Box::new)?;
-            self.note_run(&checkpoint.run, committed, now);
+            let (checkpoint, lost) = state_of(committed, place, now, &mut state.losses).map_err(Box::new)?;
+            self.metrics.lost_range.inc_by(lost);
+            if checkpoint.run.started_at == now {
+                let cause = checkpoint.run.cause.as_str();
+                self.metrics.runs.with_label_values(&[cause]).inc();
+            }
             let owned = Owned::restore(committed, checkpoint, limits, self.clock.instant());
             positions.push((committed.partition, owned.next()));
             state.owned.insert(committed.partition, owned);
@@ -512,17 +518,6 @@ where
         let mut limits = self.settings.limits;
         limits.chunk.bytes_max = (limits.chunk.bytes_max / partitions.max(1)).max(CHUNK_BYTES_MIN);
         limits
-    }
-
-    fn note_run(&self, run: &crate::model::Run, committed: &consume::Committed, now: Timestamp) {
-        if run.started_at == now {
-            self.metrics.runs.with_label_values(&[run.cause.as_str()]).inc();
-        }
-        if let (RunCause::Retention, Some(offset)) = (run.cause, committed.offset) {
-            self.metrics
-                .lost_range
-                .inc_by(committed.log_start.distance_from(offset));
-        }
     }
 
     /// Asks for the committed offsets until they are told, a bounded number of times.

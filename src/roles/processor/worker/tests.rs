@@ -342,3 +342,37 @@ fn a_partition_that_is_committed_again_has_all_its_tries_back() {
     let last = transactions.last().expect("there were many");
     assert_eq!(*last, (BTreeSet::from([one, two]), true), "together again");
 }
+
+/// Each restore finds it again until a commit has stored the new run.
+#[test]
+fn a_loss_is_counted_once() {
+    let lossy = partition(0);
+    let mut bench = Bench::new();
+    let metadata = |offset| (Offset::new(offset).unwrap(), String::new());
+    bench.ground.borrow_mut().committed.insert(lossy, metadata(10));
+    bench.ground.borrow_mut().log_starts.insert(lossy, 25);
+    bench.ground.borrow_mut().refused = Some(lossy);
+    bench.input(Input::Assigned(vec![lossy])).unwrap();
+    for _ in 0..6 {
+        bench.turn().unwrap();
+    }
+    assert!(
+        bench.ground.borrow().rewound.len() > 2,
+        "it was restored again and again"
+    );
+    let lost = |bench: &Bench| bench.worker.metrics.lost_range.get();
+    assert_eq!(lost(&bench), 15);
+    // Retention goes on.
+    bench.ground.borrow_mut().log_starts.insert(lossy, 27);
+    bench.turn().unwrap();
+    assert_eq!(lost(&bench), 17, "what was lost since");
+    bench.ground.borrow_mut().refused = None;
+    for _ in 0..3 {
+        bench.turn().unwrap();
+    }
+    bench.ground.borrow_mut().committed.insert(lossy, metadata(20));
+    bench.input(Input::Revoked(vec![lossy])).unwrap();
+    bench.ground.borrow_mut().committed.insert(lossy, metadata(20));
+    bench.input(Input::Assigned(vec![lossy])).unwrap();
+    assert_eq!(lost(&bench), 24, "another one");
+}
