@@ -128,6 +128,10 @@ impl Source for Client {
     }
 
     fn rewind(&self, positions: &[(Partition, Offset)]) -> Result<(), Refused> {
+        if positions.is_empty() {
+            let source = KafkaError::Seek("invalid argument".to_owned());
+            return Err(Refused::new("rewind", kafka::Class::Fatal, source));
+        }
         let mut ground = self.ground.borrow_mut();
         ground
             .rewound
@@ -375,4 +379,17 @@ fn a_loss_is_counted_once() {
     bench.ground.borrow_mut().committed.insert(lossy, metadata(20));
     bench.input(Input::Assigned(vec![lossy])).unwrap();
     assert_eq!(lost(&bench), 24, "another one");
+}
+
+/// The group has gone on, and nothing is held that could be gone back in.
+#[test]
+fn an_error_without_a_partition_ends_no_worker() {
+    for class in [kafka::Class::Rebalanced, kafka::Class::Abortable] {
+        let source = KafkaError::MessageConsumption(RDKafkaErrorCode::IllegalGeneration);
+        let mut bench = Bench::new();
+        bench
+            .input(Input::Error(Refused::new("read", class, source)))
+            .unwrap();
+        assert_eq!(bench.worker.metrics.rewinds.get(), 0);
+    }
 }
