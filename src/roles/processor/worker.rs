@@ -21,9 +21,17 @@ use crate::observe::{Outage, causes};
 /// The longest wait for records: how late a stop request is seen at most.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// How often in a row a transaction may be aborted, whichever it holds or one partition's, or the group's offsets not be
-/// told, before the process ends and lets its orchestrator start it afresh.
+/// How often in a row a transaction may be aborted, whichever it holds or one partition's, or a worker that is to stop not
+/// be told the group's offsets, before the process ends and lets its orchestrator start it afresh.
 const FAILURES_IN_A_ROW_MAX: u32 = 10;
+
+/// How long the committed offsets and a seek to them are tried for together at least, before the process ends: brokers may
+/// need a minute for an election.
+const PATIENCE_MIN: Duration = Duration::from_secs(90);
+
+/// How much longer than a transaction they are tried for: the offsets of a dead owner's last one are not told before its
+/// timeout has passed, and its coordinator looks for such transactions every ten seconds.
+const PATIENCE_BEYOND_TRANSACTION: Duration = Duration::from_secs(20);
 
 /// How often a seek may find a partition not being read, which passes right after an assignment, before it is
 /// taken over anew.
@@ -125,6 +133,12 @@ pub struct State {
     losses: Losses,
     /// The consumer reports errors that pass.
     trouble: Outage,
+}
+
+/// How often it has been tried to go on from the committed offsets, and since when.
+struct Tries {
+    failures: u32,
+    began: Instant,
 }
 
 impl<S, E> Worker<S, E>
@@ -434,7 +448,7 @@ where
 
     /// Takes partitions over from the state that the group has committed for them.
     fn take_over(&self, state: &mut State, partitions: &[Partition]) -> Result<(), Error> {
-        let positions = self.restore(state, partitions)?;
+        let positions = self.restore(state, partitions, &mut self.tries())?;
         self.source.start(&positions).map_err(|source| Error::Consume {
             worker: self.number,
             source,
@@ -454,15 +468,16 @@ where
             return Ok(());
         }
         self.metrics.rewinds.inc();
+        let mut tries = self.tries();
         for attempt in 1.. {
-            let positions = self.restore(state, partitions)?;
+            let positions = self.restore(state, partitions, &mut tries)?;
             match self.source.rewind(&positions) {
                 Ok(()) => break,
                 Err(source @ consume::Error::Rejoin { .. }) if attempt >= SEEKS_REFUSED_MAX => {
                     self.rejoin(state, &source);
                     break;
                 }
-                Err(source) => self.endure(source, attempt)?,
+                Err(source) => self.endure(source, &mut tries)?,
             }
         }
         Ok(())
@@ -490,11 +505,12 @@ where
         &self,
         state: &mut State,
         partitions: &[Partition],
+        tries: &mut Tries,
     ) -> Result<Vec<(Partition, crate::model::Offset)>, Error> {
         for partition in partitions {
             state.owned.remove(partition);
         }
-        let committed = self.ask_committed(partitions)?;
+        let committed = self.ask_committed(partitions, tries)?;
         let now = self.clock.now();
         let limits = self.limits_of_each(state.owned.len() + committed.len());
         let place = Place {
@@ -524,45 +540,61 @@ where
         limits
     }
 
-    /// Asks for the committed offsets until they are told, a bounded number of times.
-    fn ask_committed(&self, partitions: &[Partition]) -> Result<Vec<consume::Committed>, Error> {
-        let mut attempt = 1;
+    fn tries(&self) -> Tries {
+        Tries {
+            failures: 0,
+            began: self.clock.instant(),
+        }
+    }
+
+    /// Asks for the committed offsets until they are told, for a bounded time.
+    fn ask_committed(
+        &self,
+        partitions: &[Partition],
+        tries: &mut Tries,
+    ) -> Result<Vec<consume::Committed>, Error> {
+        let before = tries.failures;
         loop {
             match self.source.committed(partitions) {
                 Ok(committed) => {
-                    if attempt > 1 {
+                    let failures = tries.failures - before;
+                    if failures > 0 {
                         tracing::info!(
                             worker = self.number,
-                            attempt,
+                            failures,
                             "the brokers told the committed offsets"
                         );
                     }
                     return Ok(committed);
                 }
-                Err(source) => self.endure(source, attempt)?,
+                Err(source) => self.endure(source, tries)?,
             }
-            attempt += 1;
         }
     }
 
-    /// Waits before the next try, or gives up: at once where no try can help, else after the last.
-    fn endure(&self, source: consume::Error, attempt: u32) -> Result<(), Error> {
-        if !source.passes() || attempt >= FAILURES_IN_A_ROW_MAX {
+    /// Waits before the next try, or gives up: at once where no try can help, else when it has been tried for long enough.
+    fn endure(&self, source: consume::Error, tries: &mut Tries) -> Result<(), Error> {
+        let beyond = self.settings.transaction_timeout + PATIENCE_BEYOND_TRANSACTION;
+        let patience = beyond.max(PATIENCE_MIN);
+        // Once a stop is asked for no pause waits any more.
+        let is_out_of_tries = self.stop.is_cancelled() && tries.failures >= FAILURES_IN_A_ROW_MAX;
+        if !source.passes() || is_out_of_tries || self.elapsed(tries.began) >= patience {
             return Err(Error::Consume {
                 worker: self.number,
                 source,
             });
         }
+        tries.failures += 1;
         let error = causes(&source);
-        if attempt == 1 && !matches!(source, consume::Error::Rebalanced { .. }) {
+        if tries.failures == 1 && !matches!(source, consume::Error::Rebalanced { .. }) {
             tracing::warn!(
                 worker = self.number, %error,
-                "the consumer tries again, up to {FAILURES_IN_A_ROW_MAX} times"
+                "the consumer tries again, for up to {patience:?}"
             );
         } else {
-            tracing::debug!(worker = self.number, attempt, %error, "the consumer tries again");
+            tracing::debug!(worker = self.number, tries.failures, %error, "the consumer tries again");
         }
-        self.pause(attempt);
+        self.pause(tries.failures);
         Ok(())
     }
 

@@ -28,8 +28,9 @@ struct Ground {
     log_starts: BTreeMap<Partition, i64>,
     /// A transaction with this partition is never committed.
     refused: Option<Partition>,
-    /// Nobody answers questions, and a seek is refused.
-    away: bool,
+    /// Questions are not answered in time, but for one in so many, and seeks never are.
+    answers_one_in: Option<u32>,
+    asked: u32,
     /// What each transaction held: those that were committed, and those that were not.
     transactions: Vec<(BTreeSet<Partition>, bool)>,
     rewound: Vec<Partition>,
@@ -67,6 +68,14 @@ struct Client {
     clock: Clock,
 }
 
+impl Client {
+    fn not_answered(&self) -> Refused {
+        self.clock.pass(Duration::from_secs(5));
+        let source = KafkaError::OffsetFetch(RDKafkaErrorCode::OperationTimedOut);
+        Refused::new("ask", kafka::Class::Retriable, source)
+    }
+}
+
 impl Source for Client {
     type Record<'s> = Garbage;
     type Group = ();
@@ -91,11 +100,13 @@ impl Source for Client {
     }
 
     fn committed(&self, partitions: &[Partition]) -> Result<Vec<Committed>, Refused> {
-        let ground = self.ground.borrow();
-        if ground.away {
-            self.clock.pass(Duration::from_secs(5));
-            let source = KafkaError::OffsetFetch(RDKafkaErrorCode::OperationTimedOut);
-            return Err(Refused::new("ask", kafka::classify(&source), source));
+        let ground = &mut *self.ground.borrow_mut();
+        ground.asked += 1;
+        if ground
+            .answers_one_in
+            .is_some_and(|one_in| !ground.asked.is_multiple_of(one_in))
+        {
+            return Err(self.not_answered());
         }
         let committed = partitions.iter().map(|partition| {
             let committed = ground.committed.get(partition).cloned();
@@ -133,6 +144,9 @@ impl Source for Client {
             return Err(Refused::new("rewind", kafka::Class::Fatal, source));
         }
         let mut ground = self.ground.borrow_mut();
+        if ground.answers_one_in.is_some() {
+            return Err(self.not_answered());
+        }
         ground
             .rewound
             .extend(positions.iter().map(|(partition, _)| *partition));
@@ -392,4 +406,43 @@ fn an_error_without_a_partition_ends_no_worker() {
             .unwrap();
         assert_eq!(bench.worker.metrics.rewinds.get(), 0);
     }
+}
+
+/// Offsets behind a dead owner's transaction are told when its timeout has passed; what is asked then shares the time.
+#[test]
+fn the_committed_offsets_are_waited_for_as_long_as_a_transaction_may_take() {
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let slack = Duration::from_secs(11);
+    for (timeout, patience) in [
+        (Duration::from_secs(10), PATIENCE_MIN),
+        (minutes(15), minutes(15) + PATIENCE_BEYOND_TRANSACTION),
+    ] {
+        for one_in in [u32::MAX, 3] {
+            let mut bench = Bench::assigned(&[partition(0)]);
+            bench.worker.settings.transaction_timeout = timeout;
+            bench.ground.borrow_mut().answers_one_in = Some(one_in);
+            let source = KafkaError::MessageConsumption(RDKafkaErrorCode::IllegalGeneration);
+            let began = bench.clock.instant();
+            let rewind = Refused::new("read", kafka::Class::Abortable, source);
+            let error = bench.input(Input::Error(rewind)).expect_err("it gives up");
+            assert_eq!(error.exit(), Exit::Outside, "{error}");
+            let lasted = bench.clock.instant().since(began);
+            assert!(
+                lasted >= patience && lasted <= patience + slack,
+                "{timeout:?}, {one_in}: {lasted:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_worker_that_is_to_stop_does_not_ask_for_long() {
+    let mut bench = Bench::assigned(&[partition(0)]);
+    bench.ground.borrow_mut().answers_one_in = Some(u32::MAX);
+    bench.worker.stop.cancel();
+    let source = KafkaError::MessageConsumption(RDKafkaErrorCode::IllegalGeneration);
+    let rewind = Refused::new("read", kafka::Class::Abortable, source);
+    bench.input(Input::Error(rewind)).expect_err("it gives up");
+    // The first was asked when the partition was assigned.
+    assert_eq!(bench.ground.borrow().asked, 2 + FAILURES_IN_A_ROW_MAX);
 }
