@@ -31,6 +31,10 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 /// How long one question to the broker may take before it counts as not answered.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often a member of a classic group is heard: never more often, never less often.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(500);
+const HEARTBEAT_MAX: Duration = Duration::from_secs(1);
+
 /// Which protocol the group speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupProtocol {
@@ -544,7 +548,7 @@ fn client_config(connection: &kafka::Settings, settings: &Settings) -> rdkafka::
             )
             .set(
                 "heartbeat.interval.ms",
-                (settings.session_timeout / 6).as_millis().max(500).to_string(),
+                heartbeat_interval(settings).as_millis().to_string(),
             ),
         GroupProtocol::Consumer => config.set("group.protocol", "consumer"),
     };
@@ -552,6 +556,14 @@ fn client_config(connection: &kafka::Settings, settings: &Settings) -> rdkafka::
         config.set("group.instance.id", instance_id);
     }
     config
+}
+
+/// Chooses how often a member of a classic group is heard.
+///
+/// It hears of a rebalance only in the answer, and a rebalance waits for the last member to hear of it: each restart of a
+/// dynamic member costs up to an interval of silence. At a second that is little, and so is the coordinator's work.
+fn heartbeat_interval(settings: &Settings) -> Duration {
+    (settings.session_timeout / 6).clamp(HEARTBEAT_MIN, HEARTBEAT_MAX)
 }
 
 /// Chooses how the members of a classic group share the partitions.
@@ -573,5 +585,32 @@ fn assignor(settings: &Settings) -> &'static str {
 impl std::fmt::Debug for Consumer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Consumer").field("topic", &self.topic).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_member_hears_of_a_rebalance_within_a_second() {
+        let connection = kafka::Settings {
+            brokers: "localhost:1".to_owned(),
+            client_id: "test".to_owned(),
+            properties: BTreeMap::new(),
+        };
+        for (session_s, interval_ms) in [(1, "500"), (4, "666"), (20, "1000"), (1_800, "1000")] {
+            let settings = Settings {
+                topic: "front.events".to_owned(),
+                group: "group".to_owned(),
+                protocol: GroupProtocol::Classic,
+                instance_id: None,
+                session_timeout: Duration::from_secs(session_s),
+            };
+            let config = client_config(&connection, &settings);
+            assert_eq!(config.get("heartbeat.interval.ms"), Some(interval_ms));
+        }
     }
 }
