@@ -78,7 +78,7 @@ pub trait Source {
     /// Says whether the member has left.
     fn is_closed(&self) -> bool;
 
-    /// Returns the end of a partition as last heard of, without asking.
+    /// Returns the end of a partition as last heard of, without asking; `None` while the partition has no leader.
     fn log_end(&self, partition: Partition) -> Option<i64>;
 
     /// Returns a partition that the group has left to nobody, once each time that one is found.

@@ -90,7 +90,9 @@ impl ClientFacts {
                 } else {
                     partition.hi_offset
                 };
-                if *number >= 0 && end >= 0 {
+                if *number >= 0 && partition.leader < 0 {
+                    log_ends.remove(&(name.clone(), *number));
+                } else if *number >= 0 && end >= 0 {
                     log_ends.insert((name.clone(), *number), end);
                 }
             }
@@ -102,7 +104,8 @@ impl ClientFacts {
         self.disconnected.load(Ordering::Relaxed)
     }
 
-    /// Returns the end of a partition as last reported; `None` before the first report.
+    /// Returns the end of a partition as last reported; `None` before the first report, and while the partition has no
+    /// leader: nobody can read up to an end then.
     pub fn log_end(&self, topic: &str, partition: i32) -> Option<i64> {
         let log_ends = self
             .log_ends
@@ -119,6 +122,38 @@ impl ClientFacts {
             0.0
         } else {
             self.queued_messages.load(Ordering::Relaxed) as f64 / max as f64
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::statistics::{Partition, Topic};
+
+    use super::*;
+
+    fn reported(leader: i32, end: i64) -> Statistics {
+        let partition = Partition {
+            leader,
+            ls_offset: end,
+            ..Partition::default()
+        };
+        let topic = Topic {
+            partitions: HashMap::from([(0, partition)]),
+            ..Topic::default()
+        };
+        Statistics {
+            topics: HashMap::from([("front.events".to_owned(), topic)]),
+            ..Statistics::default()
+        }
+    }
+
+    #[test]
+    fn a_partition_without_a_leader_has_no_end() {
+        let facts = ClientFacts::default();
+        for (leader, end, expected) in [(1, 7, Some(7)), (-1, 7, None), (2, 9, Some(9))] {
+            facts.record(&reported(leader, end));
+            assert_eq!(facts.log_end("front.events", 0), expected, "leader {leader}");
         }
     }
 }
