@@ -41,7 +41,7 @@ const STEPS_MIN: u64 = 1_000_000;
 const THREADS: u64 = 2;
 
 /// A planted bug that so many runs do not find is not found.
-const PLANTED_SEEDS_MAX: u64 = 100;
+const PLANTED_SEEDS_MAX: u64 = 300;
 
 /// What some runs have shown.
 #[derive(Default)]
