@@ -512,6 +512,7 @@ fn fact(action: Action, class: Class, error: &KafkaError, left: Duration) -> Fac
         Class::Retriable => Fact::Retriable,
         Class::Rebalanced | Class::Abortable | Class::OutOfRange | Class::Unreleased => Fact::Abortable,
         Class::Fenced | Class::Fatal if left.is_zero() && kafka::may_have_expired(error) => Fact::Expired,
+        Class::Fatal if kafka::has_no_transaction(error) => Fact::Expired,
         Class::Fenced => Fact::Fenced,
         Class::Fatal => Fact::Fatal,
     }
@@ -621,5 +622,19 @@ mod tests {
             (Some(state), asked, asked - 1),
             "for good"
         );
+    }
+
+    #[test]
+    fn a_transaction_that_its_coordinator_never_heard_of_is_nobodys_fault_however_early_it_shows() {
+        for (code, in_time) in [
+            (Code::InvalidTransactionalState, Fact::Expired),
+            (Code::TransactionalIdAuthorizationFailed, Fact::Fatal),
+            (Code::UnsupportedVersion, Fact::Fatal),
+        ] {
+            // Only the client itself can make an error that says of itself that it is fatal.
+            let error = CALLED(code);
+            let meant = fact(Action::Abort, Class::Fatal, &error, Duration::from_secs(1));
+            assert_eq!(meant, in_time, "{error}");
+        }
     }
 }

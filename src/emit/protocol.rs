@@ -48,7 +48,8 @@ pub enum Action {
 pub enum Exit {
     /// Another process has our transactional id or our group instance id.
     Fenced,
-    /// The transaction was open for too long, so that its coordinator ended it and with it this producer.
+    /// The transaction was open for too long, so that its coordinator ended it and with it this producer; or the
+    /// coordinator never heard of it.
     Expired,
     /// The client says that it cannot go on.
     Fatal,
@@ -68,7 +69,7 @@ pub enum Fact {
     /// Another process owns our identity.
     Fenced,
     /// The coordinator refuses us as it refuses one whose identity another owns, but it has had the time to end the
-    /// transaction by itself.
+    /// transaction by itself; or it says that it has no such transaction.
     Expired,
     /// The client cannot go on.
     Fatal,

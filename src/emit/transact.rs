@@ -64,10 +64,12 @@ pub enum Error {
         /// What the client said.
         source: KafkaError,
     },
-    /// The coordinator ended the transaction by itself and fenced this producer: this process ends and starts afresh.
+    /// The coordinator has no such transaction, or ended it by itself and fenced this producer: this process ends and starts
+    /// afresh.
     #[error(
         "could not {step}: the transaction was open for longer than processor.transaction_timeout, so that its \
-         coordinator ended it (or another process has this transactional id); {outcome}"
+         coordinator ended it, or its beginning never reached the coordinator (or another process has this \
+         transactional id); {outcome}"
     )]
     Expired {
         /// The step that failed.

@@ -181,6 +181,19 @@ fn is_denial(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Says whether `error` is what a coordinator answers that has no such transaction open, which no other process and no
+/// setting is the cause of: it ended the transaction, or was never told of it.
+///
+/// The latter without any time-out: librdkafka counts an `AddPartitionsToTxn` that was not answered as received, so that its
+/// abort asks the coordinator to end a transaction that this never saw; after a committed one that is refused.
+///
+/// Source: librdkafka's `rd_kafka_txn_handle_AddPartitionsToTxn` ("so increase the txn_req_cnt back up"), Kafka's
+/// `TransactionCoordinator.endTransaction` (`CompleteCommit` and an abort: `INVALID_TXN_STATE`). Whose epoch another process
+/// has raised is refused for that before its state is looked at.
+pub fn has_no_transaction(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::InvalidTransactionalState)
+}
+
 /// Says whether a code means that another process took over our transactional id or group instance id.
 fn is_fencing(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
@@ -378,6 +391,14 @@ mod tests {
             Code::OperationTimedOut,
         ] {
             assert!(!may_have_expired(&KafkaError::Flush(code)), "{code:?}");
+        }
+        for (code, has_none) in [
+            (Code::InvalidTransactionalState, true),
+            (Code::InvalidProducerEpoch, false),
+            (Code::TransactionalIdAuthorizationFailed, false),
+        ] {
+            let error = KafkaError::Flush(code);
+            assert_eq!(has_no_transaction(&error), has_none, "{error}");
         }
     }
 

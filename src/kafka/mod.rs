@@ -16,8 +16,8 @@ pub(crate) use connect::{await_connection, refusal};
 pub use context::{ClientFacts, ClientLog};
 pub use counts::{ErrorCounts, Reporter};
 pub use errors::{
-    Class, Undelivered, classify, classify_delivery, is_consequence, is_denied, is_out_of_state,
-    may_have_expired,
+    Class, Undelivered, classify, classify_delivery, has_no_transaction, is_consequence, is_denied,
+    is_out_of_state, may_have_expired,
 };
 
 /// How to reach the brokers: plain data, the same for every client of the process.
