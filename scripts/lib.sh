@@ -239,3 +239,14 @@ in_cache() (
   "$fill" "$part" || die "could not fetch or build $1"
   mv "$part" "$target"
 )
+
+# Runs the one test $1 of tests/it, showing what it says. Cargo is content with a name that is no test's; this is not.
+run_it() {
+  local listed
+  listed=$(cargo test --quiet --locked --test it -- --exact "$1" --list) || return 1
+  if [[ $'\n'$listed$'\n' != *$'\n'"$1: test"$'\n'* ]]; then
+    printf 'error: tests/it has no test %s\n' "$1" >&2
+    return 1
+  fi
+  cargo test --locked --test it -- --exact "$1" --nocapture
+}

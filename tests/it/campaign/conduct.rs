@@ -5,7 +5,7 @@ use std::fs;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use frontstream::lifecycle::{Clock, Instant};
@@ -14,9 +14,9 @@ use frontstream::model::Timestamp;
 use super::faults::{Struck, strike};
 use super::load::{self, Ledger};
 use super::options::Options;
-use super::plan::{Claim, Planned, plan};
+use super::plan::{Claim, Kind, Planned, plan};
 use super::report;
-use super::stage::{Stage, holds_within, last};
+use super::stage::{CLOCK_HOOK, Stage, holds_within, last};
 use super::verdict::{Evidence, Verdict, judge, open};
 use crate::support::process::run as run_tool;
 use crate::support::say;
@@ -64,10 +64,19 @@ pub(crate) struct Outcome {
 ///
 /// # Panics
 ///
-/// It found something: the message has the words that repeat it, and the folder with logs and data.
+/// It found something, or could not be conducted to its end: the message has the command that repeats it, and the folder
+/// with logs and data.
 pub(crate) fn run(options: &Options) {
-    let words = options.words();
-    say(&format!("campaign: {words}"));
+    let command = options.command();
+    say(&format!("campaign: {command}"));
+    if let Some(why) = without_clock_hook(options) {
+        panic!("{why}");
+    }
+    // Better no campaign than one whose result has no place.
+    if let Some(path) = &options.report {
+        let opened = fs::OpenOptions::new().create(true).append(true).open(path);
+        opened.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!(
         "campaign-{}-{}",
         options.seed,
@@ -75,32 +84,66 @@ pub(crate) fn run(options: &Options) {
     ));
     fs::create_dir_all(&dir).expect("the target folder takes a folder");
     let kept = Kept {
-        words: &words,
+        command: &command,
         dir: &dir,
     };
     let stage = Stage::set(options.clone(), &dir);
-    let outcome = conduct(&stage);
-    report::tell(&stage, &outcome);
-    if !outcome.findings.is_empty() {
-        report::keep(&stage);
+    let findings = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let outcome = conduct(&stage);
+        report::tell(&stage, &outcome);
+        outcome.findings
+    }));
+    if !findings.as_ref().is_ok_and(Vec::is_empty) {
+        keep(&stage);
     }
-    assert!(outcome.findings.is_empty(), "{}", outcome.findings.join("\n"));
+    let findings = findings.unwrap_or_else(|cause| std::panic::resume_unwind(cause));
+    assert!(findings.is_empty(), "{}", findings.join("\n"));
     drop(stage);
     std::mem::forget(kept);
     fs::remove_dir_all(&dir).expect("our own folder can be removed");
 }
 
+/// Says why a campaign on this build of the product could not step its clock, if it is to.
+fn without_clock_hook(options: &Options) -> Option<String> {
+    let binary = options.binary.as_deref()?;
+    let steps = |planned: &Planned| planned.kind == Kind::ClockStepped;
+    if !plan(options).iter().any(steps) {
+        return None;
+    }
+    let bytes = fs::read(binary).unwrap_or_else(|error| panic!("{}: {error}", binary.display()));
+    let hook = CLOCK_HOOK.as_bytes();
+    let has_hook = bytes.windows(hook.len()).any(|window| window == hook);
+    (!has_hook).then(|| {
+        format!(
+            "{} is built without debug assertions and its clock cannot be stepped: choose kinds without {} (--only)",
+            binary.display(),
+            Kind::ClockStepped.name()
+        )
+    })
+}
+
+/// Keeps everything of a campaign that failed in whatever way, a reader or the keeper that panicked included.
+fn keep(stage: &Stage) {
+    let registry = stage.registry.lock().unwrap_or_else(PoisonError::into_inner);
+    registry.keep(&stage.dir.join("registry"));
+    drop(registry);
+    if std::panic::catch_unwind(AssertUnwindSafe(|| report::keep(stage))).is_err() {
+        // The record is lost with the reader that held it; the data is not.
+        stage.cluster.keep(&stage.dir.join("kafka"));
+    }
+}
+
 /// Says, when a campaign fails in whatever way, how to repeat it and where everything is.
 struct Kept<'k> {
-    words: &'k str,
+    command: &'k str,
     dir: &'k std::path::Path,
 }
 
 impl Drop for Kept<'_> {
     fn drop(&mut self) {
         say(&format!(
-            "the campaign failed; to repeat it: FRONTSTREAM_CAMPAIGN='{}'; logs: {}",
-            self.words,
+            "the campaign failed; to repeat it: {}\nlogs and data: {}",
+            self.command,
             self.dir.display()
         ));
     }
@@ -196,6 +239,7 @@ fn conduct(stage: &Stage) -> Outcome {
             ));
         }
         finish(stage, &mut findings);
+        findings.extend(stage.unexpected_ends());
         drop(ends);
         keeper.join().expect("the keeper ran");
         events.join().expect("everything on front.events was read");
@@ -253,13 +297,13 @@ fn inject<'scope>(
             calm(stage, signals);
         }
         let mut claimed = signals.lock();
-        let is_free = |claimed: &mut Claimed| {
+        let must_wait = |claimed: &mut Claimed| {
             claimed.under_way >= overlapping
                 || planned.claims.iter().any(|claim| claimed.claims.contains(claim))
         };
         claimed = signals
             .freed
-            .wait_while(claimed, is_free)
+            .wait_while(claimed, must_wait)
             .expect("a fault that panics ends the campaign");
         claimed.claims.extend(&planned.claims);
         claimed.under_way += 1;

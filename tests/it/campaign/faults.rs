@@ -10,6 +10,7 @@ use rdkafka::admin::NewPartitions;
 use rdkafka::{Offset, TopicPartitionList};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
+use super::ends::{Effect, Wanted};
 use super::fleet::Slot;
 use super::plan::{Kind, PROCESSORS, Planned, target_of};
 use super::proxy::{Applied, Ending, Fault, Rule};
@@ -37,21 +38,18 @@ pub(crate) enum Struck {
 pub(crate) fn strike(stage: &Stage, planned: &Planned) -> Struck {
     let target = target_of(planned.kind, planned.target);
     let processor = &stage.fleet.processors[target % PROCESSORS];
+    let _during = effect_of(planned.kind).map(|effect| stage.fleet.ends.during(effect));
     match planned.kind {
         Kind::ProcessorKilled => killed(processor, planned),
         Kind::ReceiverKilled => killed(&stage.fleet.receivers[target], planned),
-        Kind::ProcessorFrozen => frozen(processor, SESSION + Duration::from_secs(2)),
+        Kind::ProcessorFrozen => processor_frozen(processor),
         Kind::ReceiverFrozen => frozen(&stage.fleet.receivers[target], planned.lasting),
         Kind::BrokerKilled => broker_killed(stage, some_node(stage, planned), planned),
-        Kind::GroupCoordinatorKilled => {
-            coordinator_killed(stage, "__consumer_offsets", &stage.group, planned)
-        }
-        Kind::TransactionCoordinatorKilled => {
-            // Of random ids the hash is as random.
-            let id = stage.transactional_id(processor);
-            let id = id.unwrap_or_else(|| planned.dice.to_string());
-            coordinator_killed(stage, "__transaction_state", &id, planned)
-        }
+        Kind::GroupCoordinatorKilled => match stage.coordinator() {
+            Some(node) => broker_killed(stage, node, planned),
+            None => Struck::Missed("nobody coordinates the group".to_owned()),
+        },
+        Kind::TransactionCoordinatorKilled => transaction_coordinator_killed(stage, processor, planned),
         Kind::BrokersRolled => brokers_rolled(stage),
         Kind::RebalanceStorm => rebalance_storm(stage, planned),
         Kind::InstanceIdTaken => instance_id_taken(stage, processor, planned),
@@ -67,10 +65,12 @@ pub(crate) fn strike(stage: &Stage, planned: &Planned) -> Struck {
         }
         Kind::RequestsLost => disturbed(stage, planned, Fault::LoseRequests),
         Kind::AnswersLost => disturbed(stage, planned, Fault::LoseAnswers),
-        Kind::CommitAnswerLost => answer_lost(stage, processor, ApiKey::EndTxn),
+        Kind::CommitAnswerLost => answer_lost(stage, processor, Fault::LoseAnswerOfCommit),
         Kind::ProduceAnswerLost => {
             let receivers = &stage.fleet.receivers;
-            answer_lost(stage, &receivers[target % receivers.len()], ApiKey::Produce)
+            let api = ApiKey::Produce;
+            let fault = Fault::LoseAnswerOf { api, times: 1 };
+            answer_lost(stage, &receivers[target % receivers.len()], fault)
         }
         Kind::DiskFull => disk_full(stage, some_node(stage, planned), planned),
         Kind::ClockStepped => clock_stepped(stage, target, planned),
@@ -82,8 +82,38 @@ pub(crate) fn strike(stage: &Stage, planned: &Planned) -> Struck {
     }
 }
 
+/// Says which ends of processes a kind of fault allows, beside its own doing.
+fn effect_of(kind: Kind) -> Option<Effect> {
+    match kind {
+        Kind::BrokerKilled
+        | Kind::GroupCoordinatorKilled
+        | Kind::TransactionCoordinatorKilled
+        | Kind::BrokersRolled
+        | Kind::DiskFull
+        | Kind::ConnectionsCut
+        | Kind::RequestsLost
+        | Kind::AnswersLost
+        | Kind::CommitAnswerLost
+        | Kind::ProduceAnswerLost => Some(Effect::Disturbs),
+        Kind::ConnectionsStalled | Kind::ConnectionsSlow => Some(Effect::Holds),
+        Kind::ProcessorKilled
+        | Kind::ReceiverKilled
+        | Kind::ProcessorFrozen
+        | Kind::ReceiverFrozen
+        | Kind::RebalanceStorm
+        | Kind::InstanceIdTaken
+        | Kind::ClockStepped
+        | Kind::RetentionPassed
+        | Kind::OffsetsReset
+        | Kind::PartitionsAdded
+        | Kind::RegistryAway
+        | Kind::TransactionTimedOut => None,
+    }
+}
+
 fn killed(slot: &Slot, planned: &Planned) -> Struck {
     if !slot.kill() {
+        slot.start();
         return Struck::Missed(format!("{} was not running", slot.name));
     }
     // Half of them come back at once, as a container does whose process crashed.
@@ -94,12 +124,23 @@ fn killed(slot: &Slot, planned: &Planned) -> Struck {
     Struck::Hit(slot.name.clone())
 }
 
+/// A zombie must have something that others take over: it is frozen once it has partitions.
+fn processor_frozen(processor: &Slot) -> Struck {
+    let has_partitions = || processor.is_running() && !processor.partitions().held.is_empty();
+    if !holds_within(TARGET_PATIENCE, has_partitions) {
+        return Struck::Missed(format!("{} had no partitions", processor.name));
+    }
+    frozen(processor, SESSION + Duration::from_secs(2))
+}
+
 fn frozen(slot: &Slot, time: Duration) -> Struck {
     if !slot.signal(Signal::STOP) {
         return Struck::Missed(format!("{} was not running", slot.name));
     }
     last(time);
-    slot.signal(Signal::CONT);
+    if !slot.signal(Signal::CONT) {
+        return Struck::Missed(format!("{} was gone meanwhile", slot.name));
+    }
     Struck::Hit(format!("{} for {time:?}", slot.name))
 }
 
@@ -119,11 +160,21 @@ fn start_node(stage: &Stage, node: u32) {
     stage.cluster.await_node(node);
 }
 
-fn coordinator_killed(stage: &Stage, internal_topic: &str, id: &str, planned: &Planned) -> Struck {
-    match stage.coordinator(internal_topic, id) {
-        Some(node) => broker_killed(stage, node, planned),
-        None => Struck::Missed(format!("nobody coordinates {id}")),
-    }
+/// Whom a processor asks to add its offsets to its transaction is its coordinator, which dies before it hears of it.
+fn transaction_coordinator_killed(stage: &Stage, processor: &Slot, planned: &Planned) -> Struck {
+    let api = ApiKey::AddOffsetsToTxn;
+    let rule = Rule::new(Fault::OnRequest { api }).of_clients(&processor.name);
+    let mut applied = stage.proxy.apply(rule);
+    let Some(caught) = applied.next_request(TARGET_PATIENCE) else {
+        return Struck::Missed(format!("{} had no transaction", processor.name));
+    };
+    let node = caught.node;
+    stage.cluster.kill_node(node);
+    drop(caught);
+    drop(applied);
+    last(planned.lasting);
+    start_node(stage, node);
+    Struck::Hit(format!("node {node}, in a transaction of {}", processor.name))
 }
 
 fn brokers_rolled(stage: &Stage) -> Struck {
@@ -146,43 +197,76 @@ fn extra_name() -> String {
 fn rebalance_storm(stage: &Stage, planned: &Planned) -> Struck {
     let mut random = Random::new(planned.dice);
     let rounds = 4 + random.below(4);
+    let mut joined = 0;
     let mut before: Option<Slot> = None;
     for _ in 0..rounds {
         let extra = stage.extra(&extra_name(), None);
         extra.start();
         last(Duration::from_secs(1));
         if let Some(leaving) = before.replace(extra) {
-            leave(&leaving, &mut random);
+            joined += leave(&leaving, &mut random);
         }
     }
     if let Some(leaving) = before {
-        leave(&leaving, &mut random);
+        joined += leave(&leaving, &mut random);
     }
-    Struck::Hit(format!("{rounds} members came and went"))
+    if joined == 0 {
+        return Struck::Missed(format!("none of {rounds} members was given a partition"));
+    }
+    Struck::Hit(format!(
+        "{joined} of {rounds} members were given partitions before they went"
+    ))
 }
 
-fn leave(member: &Slot, random: &mut Random) {
+/// Lets a member leave; 1 if it has had partitions.
+fn leave(member: &Slot, random: &mut Random) -> u32 {
     if random.below(3) == 0 {
         member.kill();
     } else {
         member.stop();
     }
+    u32::from(!member.partitions().ever.is_empty())
 }
 
 /// A second process takes the instance id, and with it the transactional id; the first is fenced, or under KIP-848 the second
 /// is refused. Then the second goes, and the orchestrator starts the first again if it ended.
 fn instance_id_taken(stage: &Stage, processor: &Slot, planned: &Planned) -> Struck {
-    let lives = processor.lives();
-    let taker = stage.extra(&extra_name(), Some(&processor.name));
+    let whose = &processor.name;
+    // Only a process that is in the group has the id.
+    if !holds_within(TARGET_PATIENCE, || !processor.partitions().held.is_empty()) {
+        return Struck::Missed(format!("{whose} had no partitions"));
+    }
+    let before = refusals(processor);
+    let _during = stage.fleet.ends.during(Effect::Takes(whose.clone()));
+    let taker = stage.extra(&extra_name(), Some(whose));
     taker.start();
-    last(planned.lasting + Duration::from_secs(2));
+    let what_happened = || {
+        // Taken note of here, for nobody starts this one again.
+        taker.is_running();
+        if refusals(&taker) > 0 {
+            Some("the taker was refused")
+        } else if refusals(processor) > before {
+            Some("it was fenced")
+        } else {
+            None
+        }
+    };
+    let is_hit = holds_within(TARGET_PATIENCE, || what_happened().is_some());
+    last(planned.lasting);
     taker.kill();
-    let ended = processor.lives() > lives || taker.lives() > 1;
-    Struck::Hit(format!(
-        "{}, whose process {}",
-        processor.name,
-        if ended { "ended" } else { "went on" }
-    ))
+    match what_happened().filter(|_| is_hit) {
+        Some(what) => Struck::Hit(format!("{whose}: {what}")),
+        None => Struck::Missed(format!("{whose}: nobody was refused or fenced")),
+    }
+}
+
+/// How many processes of a slot ended because another has, or had, their instance id.
+fn refusals(slot: &Slot) -> usize {
+    let ends = slot.ends();
+    let refused = ends
+        .iter()
+        .filter(|end| end.wanted == Wanted::ByItself && end.said.contains("instance id"));
+    refused.count()
 }
 
 /// Disturbs the connections of one process to all brokers, or of all processes to one broker.
@@ -210,8 +294,7 @@ fn disturbed(stage: &Stage, planned: &Planned, fault: Fault) -> Struck {
 }
 
 /// One request is carried out by the broker, and its answer lost together with the connection.
-fn answer_lost(stage: &Stage, slot: &Slot, api: ApiKey) -> Struck {
-    let fault = Fault::LoseAnswerOf { api, times: 1 };
+fn answer_lost(stage: &Stage, slot: &Slot, fault: Fault) -> Struck {
     let applied = stage.proxy.apply(Rule::new(fault).of_clients(&slot.name));
     holds_within(TARGET_PATIENCE, || applied.hits().pieces > 0);
     if applied.lift().pieces > 0 {
@@ -258,9 +341,17 @@ fn clock_stepped(stage: &Stage, target: usize, planned: &Planned) -> Struck {
     } else {
         -minutes
     };
+    if !holds_within(TARGET_PATIENCE, || slot.is_ready()) {
+        return Struck::Missed(format!("{} was not ready", slot.name));
+    }
+    let life = slot.lives();
     stage.step_clock(slot, minutes * 60_000);
     last(planned.lasting);
+    let has_lived_through = slot.is_running() && slot.lives() == life;
     stage.step_clock(slot, 0);
+    if !has_lived_through {
+        return Struck::Missed(format!("{} ended meanwhile", slot.name));
+    }
     Struck::Hit(format!("{} by {minutes} min and back", slot.name))
 }
 
@@ -340,6 +431,12 @@ fn offsets_reset(stage: &Stage, planned: &Planned) -> Struck {
     let (partition, offset) = committed.into_iter().nth(place).expect("one of them");
     let back = 5 + i64::try_from(planned.dice / 64 % 60).expect("small");
     let to = (offset - back).max(stage.earliest(partition));
+    if to == offset {
+        start_processors(stage);
+        return Struck::Missed(format!(
+            "partition {partition} begins where it is committed, at {to}"
+        ));
+    }
     stage.note_run(partition, RunCause::Reset, to, offset);
     stage.reset(partition, to);
     start_processors(stage);
@@ -392,8 +489,7 @@ fn transaction_timed_out(stage: &Stage, processor: &Slot) -> Struck {
     drop(caught);
     drop(applied);
     last(stage.until_aborted() + Duration::from_secs(1));
-    processor.signal(Signal::CONT);
-    if is_hit {
+    if processor.signal(Signal::CONT) && is_hit {
         Struck::Hit(processor.name.clone())
     } else {
         Struck::Missed(format!("{} ended meanwhile", processor.name))

@@ -7,6 +7,7 @@
 //! is the machine's. A failure keeps logs and data, and says where.
 
 mod conduct;
+mod ends;
 mod faults;
 mod fleet;
 mod load;

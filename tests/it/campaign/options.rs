@@ -139,11 +139,30 @@ impl Options {
             self.rate,
             if self.alone { "yes" } else { "no" },
         );
+        if let Some(lasting) = self.lasting {
+            words.push_str(&format!(" minutes={}", lasting.as_secs() / 60));
+        }
         if !self.only.is_empty() {
             let names: Vec<_> = self.only.iter().map(|kind| kind.name()).collect();
             words.push_str(&format!(" only={}", names.join(",")));
         }
         words
+    }
+
+    /// Returns the command that repeats this campaign, to be pasted.
+    pub(crate) fn command(&self) -> String {
+        let mut command = "scripts/campaign".to_owned();
+        for word in self.words().split_whitespace() {
+            match word.split_once('=').expect("a word has a value") {
+                ("alone", "no") => {}
+                ("alone", _) => command.push_str(" --alone"),
+                (key, value) => command.push_str(&format!(" --{key} {value}")),
+            }
+        }
+        if let Some(binary) = &self.binary {
+            command.push_str(&format!(" --binary {}", binary.display()));
+        }
+        command
     }
 }
 
@@ -153,15 +172,39 @@ fn number<N: std::str::FromStr>(word: &str, value: &str) -> Result<N, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
     fn the_words_of_a_campaign_repeat_it() {
         let told =
-            Options::parse("faults=7 seed=12 protocol=consumer only=broker-killed,clock-stepped").unwrap();
+            Options::parse("faults=7 seed=12 minutes=4 protocol=consumer only=broker-killed,clock-stepped")
+                .unwrap();
         assert_eq!((told.seed, told.faults, told.protocol), (12, 7, "consumer"));
         let again = Options::parse(&told.words()).unwrap();
         assert_eq!(format!("{told:?}"), format!("{again:?}"));
+    }
+
+    #[test]
+    fn the_command_of_a_campaign_is_what_its_script_takes() {
+        let words = "seed=12 faults=7 minutes=3 workers=2 members=static alone=yes only=disk-full binary=/b";
+        assert_eq!(
+            Options::parse(words).unwrap().command(),
+            "scripts/campaign --seed 12 --faults 7 --brokers 3 --protocol classic --workers 2 --members static --rate 60 \
+             --alone --minutes 3 --only disk-full --binary /b"
+        );
+        let command = Options::parse("seed=1").unwrap().command();
+        assert!(!command.contains("alone"), "{command}");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/campaign");
+        let script = std::fs::read_to_string(script).unwrap();
+        let options = command.split_whitespace().filter(|word| word.starts_with("--"));
+        for option in options.chain(["--alone", "--minutes", "--only", "--binary"]) {
+            assert!(
+                script.contains(&format!("#   {option} ")),
+                "{option} is not explained"
+            );
+        }
     }
 
     #[test]

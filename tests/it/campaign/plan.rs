@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::options::Options;
+use super::stage::SESSION;
 use crate::support::Random;
 
 /// How many processors a campaign has.
@@ -112,6 +113,17 @@ impl Kind {
         )
     }
 
+    /// Draws how long a fault lasts. What keeps a member from the brokers is often longer than its session, so that others
+    /// have its partitions when it comes back.
+    fn lasting(self, random: &mut Random) -> Duration {
+        let keeps_apart = matches!(
+            self,
+            Self::ConnectionsCut | Self::ConnectionsStalled | Self::RequestsLost | Self::AnswersLost
+        );
+        let spread = if keeps_apart { 14_500 } else { 4_500 };
+        Duration::from_millis(500 + random.below(spread))
+    }
+
     /// Returns what nobody else may touch while this lasts.
     fn claims(self, target: usize) -> Vec<Claim> {
         match self {
@@ -191,7 +203,7 @@ pub(crate) fn plan(options: &Options) -> Vec<Planned> {
             number,
             kind,
             pause: Duration::from_millis(200 + random.below(2_300)),
-            lasting: Duration::from_millis(500 + random.below(4_500)),
+            lasting: kind.lasting(&mut random),
             target,
             dice: random.below(1 << 32),
             claims: kind.claims(target_of(kind, target)),
@@ -240,6 +252,44 @@ mod tests {
         let of = |words| format!("{:?}", plan(&Options::parse(words).unwrap()));
         assert_eq!(of("seed=5 faults=90"), of("seed=5 faults=90"));
         assert_ne!(of("seed=5 faults=90"), of("seed=6 faults=90"));
+    }
+
+    #[test]
+    fn a_good_third_of_the_network_faults_outlasts_the_session() {
+        let options = Options::parse("seed=3 faults=2000 members=static").unwrap();
+        let lasting = |is_wanted: fn(Kind) -> bool| -> Vec<Duration> {
+            let planned = plan(&options).into_iter();
+            let wanted = planned.filter(|planned| is_wanted(planned.kind));
+            wanted.map(|planned| planned.lasting).collect()
+        };
+        for is_wanted in [
+            |kind| kind == Kind::ConnectionsCut,
+            |kind| kind == Kind::ConnectionsStalled,
+            |kind| kind == Kind::RequestsLost,
+            |kind| kind == Kind::AnswersLost,
+        ] as [fn(Kind) -> bool; 4]
+        {
+            let all = lasting(is_wanted);
+            let long = all
+                .iter()
+                .filter(|lasting| **lasting > SESSION + Duration::from_secs(2));
+            assert!(long.count() * 3 > all.len(), "{all:?}");
+            assert!(all.iter().all(|lasting| *lasting <= Duration::from_secs(15)));
+        }
+        let others = lasting(|kind| kind == Kind::BrokerKilled);
+        assert!(others.iter().all(|lasting| *lasting <= Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn every_kind_is_explained_where_the_document_promises_it() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let script = std::fs::read_to_string(root.join("scripts/campaign")).unwrap();
+        for kind in Kind::all() {
+            let named = script.lines().any(|line| {
+                line.starts_with("#   ") && line.split([' ', ',']).any(|word| word == kind.name())
+            });
+            assert!(named, "scripts/campaign --help does not name {}", kind.name());
+        }
     }
 
     #[test]

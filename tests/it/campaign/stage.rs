@@ -15,7 +15,8 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::fleet::{Fleet, Slot};
+use super::ends::Ends;
+use super::fleet::{Fleet, Guard, INSTANCE_ID, Slot};
 use super::load::SECRET;
 use super::options::Options;
 use super::plan::{PROCESSORS, RECEIVERS};
@@ -34,6 +35,9 @@ pub(crate) const SESSION: Duration = Duration::from_secs(6);
 
 /// How long the broker keeps a dead process's transaction open.
 const TRANSACTION: Duration = Duration::from_secs(5);
+
+/// The variable that names the file with a process's clock step; only builds with debug assertions know it.
+pub(crate) const CLOCK_HOOK: &str = "TEST_CLOCK_STEP";
 
 /// How often something that brokers may refuse for a while is tried again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -107,9 +111,10 @@ impl Stage {
         let common = common_env(&options, &proxy.bootstrap(), &registry.url, prefix);
         let receivers: Vec<_> = (0..RECEIVERS).map(|_| free_address()).collect();
         let processor_env = processor_env(&common, &options);
+        let ends = Arc::<Ends>::default();
         let fleet = Fleet {
             receivers: (0..RECEIVERS)
-                .map(|at| Arc::new(receiver(&common, &options, at, receivers[at], dir)))
+                .map(|at| Arc::new(receiver(&common, &options, at, receivers[at], dir, &ends)))
                 .collect(),
             processors: (0..PROCESSORS)
                 .map(|at| {
@@ -119,9 +124,12 @@ impl Stage {
                         &format!("processor-{}", at + 1),
                         None,
                         dir,
+                        &ends,
                     ))
                 })
                 .collect(),
+            ends,
+            _guard: Guard::of(dir),
         };
         Self {
             options,
@@ -153,30 +161,36 @@ impl Stage {
 
     /// Makes a processor beside the three; `instance` is whose instance id it takes, if it is to take one.
     pub(crate) fn extra(&self, name: &str, instance: Option<&str>) -> Slot {
-        processor(&self.processor_env, &self.options, name, instance, &self.dir)
+        let ends = &self.fleet.ends;
+        processor(
+            &self.processor_env,
+            &self.options,
+            name,
+            instance,
+            &self.dir,
+            ends,
+        )
     }
 
-    /// Returns the node that coordinates the group, or a transactional id: the leader of the partition of the internal
-    /// topic that its hash names.
-    pub(crate) fn coordinator(&self, internal_topic: &str, id: &str) -> Option<u32> {
+    /// Returns how processes ended that must not end so, in words: [`Ends::unexpected`] says which.
+    pub(crate) fn unexpected_ends(&self) -> Vec<String> {
+        self.fleet.ends.unexpected(self.recovery())
+    }
+
+    /// Returns the node that coordinates the group: the leader of the partition of the internal topic that its hash names.
+    pub(crate) fn coordinator(&self) -> Option<u32> {
         let client: BaseConsumer = self.cluster.client_config().create().expect("a consumer");
         let metadata = client
-            .fetch_metadata(Some(internal_topic), Duration::from_secs(10))
+            .fetch_metadata(Some("__consumer_offsets"), Duration::from_secs(10))
             .ok()?;
         let partitions = metadata.topics().first()?.partitions();
         let count = i32::try_from(partitions.len()).ok()?;
         if count == 0 {
             return None;
         }
-        let wanted = java_hash(id) % count;
+        let wanted = java_hash(&self.group) % count;
         let leader = partitions.iter().find(|one| one.id() == wanted)?.leader();
         u32::try_from(leader).ok()
-    }
-
-    /// Returns the transactional id of a processor's first worker; `None` where it is random.
-    pub(crate) fn transactional_id(&self, processor: &Slot) -> Option<String> {
-        let is_static = self.options.static_members;
-        is_static.then(|| format!("{}-{}-0", self.group, processor.name))
     }
 
     /// Notes that a run must begin at `start`, where the group had committed `committed`; before any processor can begin it.
@@ -402,14 +416,15 @@ fn processor(
     name: &str,
     instance: Option<&str>,
     dir: &Path,
+    ends: &Arc<Ends>,
 ) -> Slot {
     let mut env = env.to_vec();
     env.push(("FRONTSTREAM_KAFKA_CLIENT_ID".to_owned(), name.to_owned()));
     if options.static_members {
         let id = instance.unwrap_or(name).to_owned();
-        env.push(("FRONTSTREAM_PROCESSOR_INSTANCE_ID".to_owned(), id));
+        env.push((INSTANCE_ID.to_owned(), id));
     }
-    slot(name, "processor", options, env, dir)
+    slot(name, "processor", options, env, dir, ends)
 }
 
 fn receiver(
@@ -418,6 +433,7 @@ fn receiver(
     at: usize,
     listen: SocketAddr,
     dir: &Path,
+    ends: &Arc<Ends>,
 ) -> Slot {
     let name = format!("receiver-{}", at + 1);
     let mut env = common.to_vec();
@@ -431,7 +447,7 @@ fn receiver(
         ("CAMPAIGN_SECRET", SECRET.to_owned()),
     ];
     env.extend(more.map(|(name, value)| (name.to_owned(), value)));
-    slot(&name, "receiver", options, env, dir)
+    slot(&name, "receiver", options, env, dir, ends)
 }
 
 fn slot(
@@ -440,12 +456,14 @@ fn slot(
     options: &Options,
     mut env: Vec<(String, String)>,
     dir: &Path,
+    ends: &Arc<Ends>,
 ) -> Slot {
     let clock = clock_file(dir, name);
     fs::write(&clock, "0").expect("the campaign's folder takes a file");
-    env.push(("TEST_CLOCK_STEP".to_owned(), clock.display().to_string()));
+    env.push((CLOCK_HOOK.to_owned(), clock.display().to_string()));
     let own = Path::new(env!("CARGO_BIN_EXE_frontstream"));
-    Slot::new(name, role, options.binary.as_deref().unwrap_or(own), env, dir)
+    let binary = options.binary.as_deref().unwrap_or(own);
+    Slot::new(name, role, binary, env, dir, ends)
 }
 
 #[cfg(test)]

@@ -76,6 +76,14 @@ impl Registry {
         self.run("stop", &[]);
     }
 
+    /// Copies its log and what else it wrote to `to`, for whoever looks into what went wrong.
+    pub(crate) fn keep(&self, to: &Path) {
+        let copied = Command::new("cp").arg("-a").arg(&self.folder).arg(to).status();
+        if !copied.is_ok_and(|status| status.success()) {
+            super::say("what the registry wrote could not be kept");
+        }
+    }
+
     fn run(&self, verb: &str, more: &[&str]) -> String {
         let output = Command::new(script())
             .arg(verb)

@@ -192,9 +192,11 @@ impl<'a> Line<'a> {
         while let Some(piece) = self.scanner.next(&mut chunk).map_err(|_| End::Broken)? {
             match piece {
                 Piece::Head(head) => {
+                    // As far as it has come; what rules ask of a body is in the first chunk of a small frame.
+                    let frame = [&head, &chunk[..self.scanner.body_left().min(chunk.len())]].concat();
                     match self.direction {
-                        Direction::Requests => self.before_request(&head).await?,
-                        Direction::Answers => self.before_answer(&head).await?,
+                        Direction::Requests => self.before_request(&frame).await?,
+                        Direction::Answers => self.before_answer(&frame).await?,
                     }
                     self.ready.extend_from_slice(&head);
                 }
@@ -205,8 +207,8 @@ impl<'a> Line<'a> {
     }
 
     /// Does what rules want done before the broker sees this request.
-    async fn before_request(&mut self, head: &[u8]) -> Result<(), End> {
-        let (key, correlation) = frames::request(head);
+    async fn before_request(&mut self, frame: &[u8]) -> Result<(), End> {
+        let (key, correlation) = frames::request(frame);
         if self.has_hole || self.scope.loss(self.direction).is_some() {
             return Ok(());
         }
@@ -223,7 +225,7 @@ impl<'a> Line<'a> {
             // Much may have begun meanwhile.
             self.wait_open(None).await;
         }
-        let losses = self.scope.losses_of_answer_to(key);
+        let losses = self.scope.losses_of_answer_to(frame);
         let mut owed = self.owed.lock().unwrap();
         owed.extend(losses.into_iter().map(|rule| (correlation, rule)));
         Ok(())
@@ -238,14 +240,14 @@ impl<'a> Line<'a> {
     }
 
     /// Ends the connection if this answer is to be lost.
-    async fn before_answer(&mut self, head: &[u8]) -> Result<(), End> {
-        let correlation = frames::answer(head);
+    async fn before_answer(&mut self, frame: &[u8]) -> Result<(), End> {
+        let correlation = frames::answer(frame);
         let due: Vec<_> = {
             let mut owed = self.owed.lock().unwrap();
             owed.extract_if(.., |(id, _)| *id == correlation).collect()
         };
         for (_, rule) in due {
-            if self.scope.is_held_to(&rule) && rule.takes_answer() {
+            if self.scope.is_held_to(&rule) && rule.takes_answer(frame) {
                 self.scope.hit(&rule);
                 self.deliver().await?;
                 return Err(End::Broken);

@@ -1,11 +1,13 @@
 //! As much of Kafka's framing as the proxy needs: where a frame begins, and the first fields of its header. Bodies pass
-//! unread. Pure: bytes in, pieces out.
+//! unread, but for whether a transaction was committed. Pure: bytes in, pieces out.
 //!
 //! Source: <https://kafka.apache.org/protocol#protocol_messages>. A request is length, api key, version, correlation id and
 //! client id, in every version that clients use (flexible headers changed what follows the client id); an answer is length
 //! and correlation id.
 
 use bytes::{Buf as _, Bytes};
+use kafka_protocol::messages::{ApiKey, EndTxnRequest, RequestHeader};
+use kafka_protocol::protocol::Decodable as _;
 
 /// Of a request: length, api key, version and correlation id.
 const REQUEST_HEAD_BYTES: usize = 4 + 2 + 2 + 4;
@@ -74,6 +76,11 @@ impl Scanner {
         Ok(Some(Piece::Head(head)))
     }
 
+    /// Returns how much of the frame is still to come.
+    pub(super) fn body_left(&self) -> usize {
+        self.body_left
+    }
+
     /// Returns what is left of a head that never became whole.
     pub(super) fn rest(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.head)
@@ -98,6 +105,30 @@ pub(super) fn answer(mut head: &[u8]) -> i32 {
     head.get_i32()
 }
 
+/// Says whether a request asks to commit a transaction (`EndTxn`, `committed`); what is not there as a whole does not.
+pub(super) fn is_commit(frame: &[u8]) -> bool {
+    let mut body = Bytes::copy_from_slice(frame.get(4..).unwrap_or_default());
+    let Some(mut start) = body.get(..4) else {
+        return false;
+    };
+    let (key, version) = (start.get_i16(), start.get_i16());
+    if key != ApiKey::EndTxn as i16 {
+        return false;
+    }
+    let header = ApiKey::EndTxn.request_header_version(version);
+    RequestHeader::decode(&mut body, header)
+        .and_then(|_| EndTxnRequest::decode(&mut body, version))
+        .is_ok_and(|request| request.committed)
+}
+
+/// Says whether the answer to an `EndTxn` is without an error. Its code follows head and throttle time, and from version 3
+/// on the tags of the header; only the versions before that have so short an answer.
+pub(super) fn has_ended_transaction(frame: &[u8]) -> bool {
+    let tags = usize::from(frame.len() > ANSWER_HEAD_BYTES + 4 + 2);
+    let code = ANSWER_HEAD_BYTES + tags + 4;
+    frame.get(code..code + 2) == Some(&[0, 0])
+}
+
 /// Returns the client id that the first request of a connection names, empty when it names none; `None` while its header
 /// is not complete.
 pub(super) fn client_id(mut start: &[u8]) -> Option<String> {
@@ -114,7 +145,11 @@ pub(super) fn client_id(mut start: &[u8]) -> Option<String> {
 mod tests {
     use bytes::Bytes;
 
-    use super::{NotKafka, Piece, Scanner, answer, client_id, request};
+    use bytes::{BufMut as _, BytesMut};
+    use kafka_protocol::messages::{ApiKey, EndTxnRequest, EndTxnResponse, RequestHeader, ResponseHeader};
+    use kafka_protocol::protocol::{Encodable as _, StrBytes};
+
+    use super::{NotKafka, Piece, Scanner, answer, client_id, has_ended_transaction, is_commit, request};
 
     const REQUESTS: &[u8] =
         b"\0\0\0\x0e\0\x1a\0\x03\0\0\0\x07\0\x02p1ab\0\0\0\x0a\0\x03\0\x01\0\0\0\x08\xff\xff";
@@ -159,6 +194,50 @@ mod tests {
         let read: Vec<_> = heads.iter().map(|head| answer(head)).collect();
         assert_eq!(read, [7, 8]);
         assert_eq!(whole, answers, "the beginning of a third one is not lost");
+    }
+
+    fn frame(body: &[u8]) -> Vec<u8> {
+        let mut frame = BytesMut::new();
+        frame.put_i32(i32::try_from(body.len()).unwrap());
+        frame.put(body);
+        frame.to_vec()
+    }
+
+    #[test]
+    fn a_commit_is_told_from_an_abort_and_done_from_refused_in_every_version() {
+        for version in 0..=5 {
+            for committed in [true, false] {
+                let mut bytes = BytesMut::new();
+                let header = RequestHeader::default()
+                    .with_request_api_key(ApiKey::EndTxn as i16)
+                    .with_request_api_version(version)
+                    .with_client_id(Some(StrBytes::from_static_str("processor-1")));
+                let asked = EndTxnRequest::default().with_committed(committed);
+                header
+                    .encode(&mut bytes, ApiKey::EndTxn.request_header_version(version))
+                    .unwrap();
+                asked.encode(&mut bytes, version).unwrap();
+                let whole = frame(&bytes);
+                assert_eq!(is_commit(&whole), committed, "version {version}");
+                assert!(!is_commit(&whole[..whole.len() - 2]), "cut through");
+            }
+            for code in [0, 48] {
+                let mut bytes = BytesMut::new();
+                let header = ResponseHeader::default().with_correlation_id(7);
+                header
+                    .encode(&mut bytes, ApiKey::EndTxn.response_header_version(version))
+                    .unwrap();
+                let answered = EndTxnResponse::default().with_error_code(code);
+                answered.encode(&mut bytes, version).unwrap();
+                assert_eq!(
+                    has_ended_transaction(&frame(&bytes)),
+                    code == 0,
+                    "version {version}"
+                );
+            }
+        }
+        assert!(!is_commit(REQUESTS), "another request");
+        assert!(!is_commit(&REQUESTS[..5]) && !has_ended_transaction(&REQUESTS[..5]));
     }
 
     #[test]

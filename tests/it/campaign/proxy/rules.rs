@@ -8,6 +8,8 @@ use std::time::Duration;
 use kafka_protocol::messages::ApiKey;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::frames;
+
 /// What happens to a connection that a [`Rule`] is about.
 ///
 /// Faults compose: a connection that is cut is cut whatever else holds; one that stalls passes nothing until no stall is
@@ -30,6 +32,8 @@ pub(crate) enum Fault {
     /// The broker gets the request and does what it asks for; its answer is swallowed, and the connection ends, so that the
     /// client cannot know. For the first `times` answers.
     LoseAnswerOf { api: ApiKey, times: u32 },
+    /// The same for one transaction that the coordinator has committed, as its answer says.
+    LoseAnswerOfCommit,
     /// The request, and all behind it, reaches the broker this much later.
     HoldRequest { api: ApiKey, how_long: Duration },
     /// The request, and all behind it, is held until the test has seen it ([`Applied::next_request`]) and lets it go on.
@@ -141,8 +145,11 @@ impl Active {
         }
     }
 
-    /// Says whether one more answer is to be lost, and counts it.
-    pub(super) fn takes_answer(&self) -> bool {
+    /// Says whether this answer is to be lost too, and counts it.
+    pub(super) fn takes_answer(&self, answer: &[u8]) -> bool {
+        if matches!(self.rule.fault, Fault::LoseAnswerOfCommit) && !frames::has_ended_transaction(answer) {
+            return false;
+        }
         self.answers_left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
             .is_ok()
@@ -178,7 +185,7 @@ impl Table {
         let answers_left = if let Fault::LoseAnswerOf { times, .. } = rule.fault {
             times
         } else {
-            0
+            u32::from(matches!(rule.fault, Fault::LoseAnswerOfCommit))
         };
         let active = Arc::new(Active {
             rule,
@@ -299,15 +306,19 @@ impl Scope {
             | Fault::LoseRequests
             | Fault::LoseAnswers
             | Fault::LoseAnswerOf { .. }
+            | Fault::LoseAnswerOfCommit
             | Fault::HoldRequest { .. }
             | Fault::OnRequest { .. } => None,
         })
     }
 
-    /// Returns the rules that lose answers to requests with this key.
-    pub(super) fn losses_of_answer_to(&mut self, key: i16) -> Vec<Arc<Active>> {
+    /// Returns the rules that lose the answer to this request.
+    pub(super) fn losses_of_answer_to(&mut self, request: &[u8]) -> Vec<Arc<Active>> {
+        let (key, _) = frames::request(request);
         let losses = self.matching(|fault| {
-            matches!(fault, Fault::LoseAnswerOf { api, .. } if api as i16 == key).then_some(())
+            let is_of_key = matches!(fault, Fault::LoseAnswerOf { api, .. } if api as i16 == key);
+            let is_of_commit = matches!(fault, Fault::LoseAnswerOfCommit) && frames::is_commit(request);
+            (is_of_key || is_of_commit).then_some(())
         });
         losses.into_iter().map(|((), rule)| rule).collect()
     }
