@@ -193,7 +193,8 @@ fn extra_name() -> String {
     format!("extra-{}", EXTRAS.fetch_add(1, Ordering::Relaxed) + 1)
 }
 
-/// Every second one joins, and the one before leaves, killed or cleanly.
+/// Every second one joins, and the one before leaves, killed or cleanly; the last one when it has been given partitions, for
+/// a group that is stirred up every second may give nobody anything.
 fn rebalance_storm(stage: &Stage, planned: &Planned) -> Struck {
     let mut random = Random::new(planned.dice);
     let rounds = 4 + random.below(4);
@@ -208,6 +209,7 @@ fn rebalance_storm(stage: &Stage, planned: &Planned) -> Struck {
         }
     }
     if let Some(leaving) = before {
+        holds_within(TARGET_PATIENCE, || !leaving.partitions().ever.is_empty());
         joined += leave(&leaving, &mut random);
     }
     if joined == 0 {

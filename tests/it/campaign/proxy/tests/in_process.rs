@@ -86,6 +86,26 @@ fn a_commit_whose_answer_is_lost_has_been_made() {
 }
 
 #[test]
+fn only_the_answer_to_a_commit_that_was_made_counts_as_that() {
+    let (proxy, address) = proxy();
+    let mut raw = Raw::connect_to(&address);
+    let transaction = Transaction::begin(&mut raw, "proxy-commit");
+    let loss = proxy.apply(Rule::new(Fault::LoseAnswerOfCommit));
+    let refused = transaction
+        .commit()
+        .with_producer_epoch(transaction.producer.epoch + 7);
+    assert!(error(raw.ask(END_TXN, &refused).error_code).is_some(), "not ours");
+    let another = Transaction::begin(&mut raw, "proxy-abort");
+    let abort = another.commit().with_committed(false);
+    assert_eq!(error(raw.ask(END_TXN, &abort).error_code), None);
+    assert_eq!(loss.hits().pieces, 0);
+    raw.send(END_TXN, &transaction.commit());
+    raw.assert_closed();
+    assert_eq!(loss.hits().pieces, 1);
+    wait_until("the record is committed", || transaction.committed() == 1);
+}
+
+#[test]
 fn a_commit_that_is_lost_has_not_been_made() {
     let (proxy, address) = proxy();
     let mut raw = Raw::connect_to(&address);
