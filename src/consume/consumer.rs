@@ -103,6 +103,17 @@ pub enum Error {
         /// What the client said.
         source: KafkaError,
     },
+    /// Our session had ended, and what the client sent then was taken for another process's: this one ends, and joins anew.
+    #[error(
+        "could not {attempt}: the session of this member had ended, and its group took it for another process with \
+         the same instance id"
+    )]
+    Expelled {
+        /// What was attempted.
+        attempt: &'static str,
+        /// What the client said.
+        source: KafkaError,
+    },
     /// The group holds our instance id for the process before this one (KIP-848 only): this one ends, and is let in when
     /// that one's session has ended.
     #[error(
@@ -143,7 +154,9 @@ impl Error {
     pub fn passes(&self) -> bool {
         match self {
             Self::Retry { .. } | Self::Rewind { .. } | Self::Rebalanced { .. } | Self::Rejoin { .. } => true,
-            Self::Unreleased { .. } | Self::Fenced { .. } | Self::Fatal { .. } => false,
+            Self::Unreleased { .. } | Self::Expelled { .. } | Self::Fenced { .. } | Self::Fatal { .. } => {
+                false
+            }
         }
     }
 
@@ -154,6 +167,7 @@ impl Error {
             | Self::Rewind { .. }
             | Self::Rebalanced { .. }
             | Self::Rejoin { .. }
+            | Self::Expelled { .. }
             | Self::Unreleased { .. } => Exit::Outside,
             Self::Fenced { .. } => Exit::Fenced,
             Self::Fatal { .. } => Exit::Fatal,
@@ -194,6 +208,8 @@ pub struct Consumer {
     facts: Arc<ClientFacts>,
     errors: ErrorCounts,
     unowned: Unowned,
+    /// Partitions were lost, and none assigned since.
+    is_out: Cell<bool>,
     /// The number of the last finding that was told.
     unowned_told: Cell<u64>,
     /// What came up behind the records of a batch that was handed out first.
@@ -285,6 +301,7 @@ impl Consumer {
             facts,
             errors,
             unowned,
+            is_out: Cell::default(),
             unowned_told: Cell::default(),
             next: RefCell::default(),
         };
@@ -296,6 +313,22 @@ impl Consumer {
         let class = kafka::classify(&source);
         self.errors.count(Reporter::Consumer, class);
         Error::new(attempt, class, source)
+    }
+
+    /// Makes the error of a poll.
+    ///
+    /// librdkafka 2.12 forgets its member id when its session ends without an answer from the group. A heartbeat that it sends
+    /// then as a static member, with no member id, the group takes for another process with the same instance id.
+    fn poll_error(&self, source: KafkaError) -> Error {
+        let error = self.error("read", source);
+        if let Error::Fenced { attempt, source } = error {
+            return if self.is_out.get() {
+                Error::Expelled { attempt, source }
+            } else {
+                Error::Fenced { attempt, source }
+            };
+        }
+        error
     }
 
     /// Makes the error of a rebalance that cannot be answered: whatever the client says, there is no other answer.
@@ -311,6 +344,10 @@ impl Consumer {
             .lock()
             .expect("no one panics while holding the rebalances")
             .pop_front();
+        if let Some(rebalance) = &next {
+            self.is_out
+                .set(matches!(rebalance, Rebalance::Revoke { lost: true, .. }));
+        }
         next.map(|rebalance| match rebalance {
             Rebalance::Assign(partitions) => Input::Assigned(partitions),
             Rebalance::Revoke {
@@ -385,7 +422,7 @@ impl Source for Consumer {
                 Some(Err(error)) => {
                     self.next
                         .borrow_mut()
-                        .push_back(Input::Error(self.error("read", error)));
+                        .push_back(Input::Error(self.poll_error(error)));
                     break;
                 }
                 None => break,

@@ -238,6 +238,7 @@ where
                 Ok(())
             }
             consume::Error::Unreleased { .. }
+            | consume::Error::Expelled { .. }
             | consume::Error::Fenced { .. }
             | consume::Error::Fatal { .. } => Err(Error::Consume {
                 worker: self.number,

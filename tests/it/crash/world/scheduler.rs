@@ -184,6 +184,8 @@ fn exit_of(error: &Error) -> &'static str {
         Error::Metadata(_) | Error::Decode(_) => panic!("no fault explains it: {error}"),
         Error::KeepsFailing { .. } => "exit: aborted too often",
         Error::Consume { source, .. } => match source {
+            // The model's members know who they are.
+            Consume::Expelled { .. } => unreachable!("no model makes it"),
             Consume::Fenced { .. } => "exit: fenced",
             Consume::Unreleased { .. } => "exit: instance id not released",
             Consume::Fatal { .. } => "exit: cannot go on",
