@@ -54,6 +54,40 @@ fn the_campaign_that_was_asked_for() {
     conduct::run(&Options::parse(&words).unwrap_or_else(|why| panic!("{why}")));
 }
 
+/// `scripts/campaign --planted` builds them and lets campaigns find them; that takes too long to be run every time.
+#[test]
+fn the_planted_bugs_fit_the_source() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut patches = 0;
+    for entry in std::fs::read_dir(root.join("tests/data/planted")).expect("there are some") {
+        let patch = entry.expect("a file").path();
+        let text = std::fs::read_to_string(&patch).expect("text");
+        let told = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
+        Options::parse(told("campaign: ").expect("which campaign finds it"))
+            .unwrap_or_else(|why| panic!("{why}"));
+        assert!(
+            told("finds: ").is_some(),
+            "{} does not say what is found",
+            patch.display()
+        );
+        let mut apply = std::process::Command::new("git");
+        let checked = apply
+            .args(["apply", "--check"])
+            .arg(&patch)
+            .current_dir(root)
+            .output();
+        let checked = checked.expect("git is there");
+        let said = String::from_utf8_lossy(&checked.stderr);
+        assert!(
+            checked.status.success(),
+            "{} does not apply any more: {said}",
+            patch.display()
+        );
+        patches += 1;
+    }
+    assert!(patches > 0, "no bug is planted");
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the campaign's own switch, which is no setting of the product"
