@@ -7,8 +7,9 @@ use std::rc::Rc;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::runtime::Runtime;
 
+use super::owning::{PATIENCE_BEYOND_TRANSACTION, PATIENCE_MIN};
 use super::*;
-use crate::coalesce::{ChunkLimits, DedupeHorizon};
+use crate::coalesce::{ChunkLimits, DedupeHorizon, Limits};
 use crate::consume::{Committed, Error as Refused, GroupProtocol, Record};
 use crate::emit::Failed;
 use crate::emit::protocol::{Action, Fact};
