@@ -15,8 +15,8 @@ use crate::observe::{Outage, causes};
 use crate::registry;
 use crate::wire::{self, DecodeError, EventDecoder, SchemaId};
 
-/// How long a record may wait for its schema: below the four minutes after which Kafka takes the partitions of a
-/// consumer that does not poll (`max.poll.interval.ms` is five).
+/// How long a record may wait for its schema: below the five minutes after which the partitions of a consumer that does not
+/// poll are taken away (`max.poll.interval.ms`).
 const SCHEMA_WAIT_MAX: Duration = Duration::from_secs(240);
 
 /// Between two questions to a registry that is away.
