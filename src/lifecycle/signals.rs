@@ -11,13 +11,14 @@ const EXIT_SECOND_SIGNAL: i32 = 130;
 
 /// Cancels `stop` on the first SIGINT or SIGTERM and exits at once on the second.
 ///
-/// Runs until the second signal; the caller keeps it in its task set.
+/// The handlers are there when this returns, so that what a process does next can be ended with a signal; what is returned
+/// acts on the signals and runs until the second, the caller keeps it in its task set. To be called in a runtime.
 ///
 /// # Errors
 ///
 /// The signal handlers could not be installed; the process then cannot stop cleanly and should not start.
-pub async fn stop_on_signals(stop: Stop) -> std::io::Result<()> {
-    stop_on_signals_then(stop, || {}).await
+pub fn stop_on_signals(stop: Stop) -> std::io::Result<impl Future<Output = ()>> {
+    stop_on_signals_then(stop, || {})
 }
 
 /// Does the same, and calls `at_exit` before it exits: for what would be left on a terminal.
@@ -25,23 +26,25 @@ pub async fn stop_on_signals(stop: Stop) -> std::io::Result<()> {
 /// # Errors
 ///
 /// The signal handlers could not be installed.
-pub async fn stop_on_signals_then(stop: Stop, at_exit: impl FnOnce()) -> std::io::Result<()> {
+pub fn stop_on_signals_then(stop: Stop, at_exit: impl FnOnce()) -> std::io::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let name = tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
-    };
-    tracing::info!(signal = name, "stopping cleanly; a second signal stops at once");
-    stop.cancel();
-    let name = tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
-    };
-    at_exit();
-    tracing::warn!(
-        signal = name,
-        "second signal: stopped at once, open work is left to the next start"
-    );
-    std::process::exit(EXIT_SECOND_SIGNAL);
+    Ok(async move {
+        let name = tokio::select! {
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+        };
+        tracing::info!(signal = name, "stopping cleanly; a second signal stops at once");
+        stop.cancel();
+        let name = tokio::select! {
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+        };
+        at_exit();
+        tracing::warn!(
+            signal = name,
+            "second signal: stopped at once, open work is left to the next start"
+        );
+        std::process::exit(EXIT_SECOND_SIGNAL);
+    })
 }

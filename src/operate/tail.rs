@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
@@ -69,7 +69,9 @@ pub fn run(settings: &Settings, args: &cli::Tail, json: bool) -> anyhow::Result<
         .worker_threads(1)
         .enable_all()
         .build()?;
-    runtime.spawn(stop_on_signals(stop.clone()));
+    let entered = runtime.enter();
+    runtime.spawn(stop_on_signals(stop.clone()).context("handling signals")?);
+    drop(entered);
     let result = tail(&plan, &stop, |line| Ok(print(line)?));
     runtime.shutdown_background();
     result.map(|()| Exit::Done)

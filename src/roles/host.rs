@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 
+use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -36,12 +37,7 @@ pub async fn host(settings: Settings, role: Role) -> anyhow::Result<()> {
     let (stop, admin_stop) = (Stop::new(), Stop::new());
     let mut beside = JoinSet::new();
     beside.spawn(admin.serve(metrics.clone(), readiness.clone(), admin_stop.clone()));
-    let signals = stop_on_signals(stop.clone());
-    beside.spawn(async move {
-        if let Err(error) = signals.await {
-            tracing::error!(%error, "signals cannot be handled: stop this process by killing it");
-        }
-    });
+    beside.spawn(stop_on_signals(stop.clone()).context("handling signals")?);
     let not_ready_from = (stop.clone(), readiness.clone());
     beside.spawn(async move {
         not_ready_from.0.cancelled().await;

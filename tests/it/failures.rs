@@ -194,7 +194,6 @@ fn every_warning_of_the_stages_is_on_the_page_or_in_operations() {
         "records were still in flight at the end of the drain; none was acknowledged",
         "requests were still in flight at the end of the drain",
         "records of this schema go to the dead letters",
-        "signals cannot be handled: stop this process by killing it",
         "set an authentic body aside: it is no event",
         "metrics cannot be written",
     ];

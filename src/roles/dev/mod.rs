@@ -23,7 +23,7 @@ use self::run::Run;
 use self::summary::{Remains, Summary};
 use crate::config::{NamedSecret, Origin, Reading, Secret, Settings, cli};
 use crate::kafka::TopicNames;
-use crate::lifecycle::{Clock, Exit};
+use crate::lifecycle::{Clock, Exit, Stop, stop_on_signals_then};
 use crate::model::Timestamp;
 use crate::observe::{Colours, Console};
 use crate::operate::audit::{self, Plan};
@@ -86,6 +86,9 @@ pub enum Output {
 pub async fn run(settings: Settings, chosen: &Chosen, args: &cli::Dev, face: Face) -> anyhow::Result<Exit> {
     // However this ends, the terminal is as it was.
     let _leaving = Leaving(face.console.clone());
+    let (console, signalled) = (face.console.clone(), Stop::new());
+    let signals = stop_on_signals_then(signalled.clone(), move || console.leave());
+    tokio::spawn(signals.context("handling signals")?);
     let clock = Clock::system();
     let cluster = Cluster::open(chosen, args.open_broker)?;
     let (mut settings, secret) = settings_of_this_run(settings, &cluster, clock.now());
@@ -96,7 +99,7 @@ pub async fn run(settings: Settings, chosen: &Chosen, args: &cli::Dev, face: Fac
     if face.output != Output::Json {
         print(&announcement(&settings, &cluster, args, &face, &secret, clock.now()).text())?;
     }
-    let mut run = Run::start(settings, ports, face, clock);
+    let mut run = Run::start(settings, ports, face, clock, signalled);
     let ended = run.play(&cluster, args, secret).await;
     // What went wrong first is what is reported; stopping cleanly is worth trying all the same.
     let stopped = run.stop().await;

@@ -13,7 +13,7 @@ use super::figures::figures;
 use super::view::View;
 use super::{Face, Output};
 use crate::config::{Secret, Settings, cli};
-use crate::lifecycle::{Clock, Gate, Instant, Readiness, Stop, stop_on_signals_then};
+use crate::lifecycle::{Clock, Gate, Instant, Readiness, Stop};
 use crate::observe;
 use crate::operate::picture::{Figures, Phase};
 use crate::operate::post::{Limits, Poster, Tally, load};
@@ -57,7 +57,7 @@ pub(super) struct Run {
 
 impl Run {
     /// Starts everything; nothing is ready yet.
-    pub(super) fn start(settings: Settings, ports: Ports, face: Face, clock: Clock) -> Self {
+    pub(super) fn start(settings: Settings, ports: Ports, face: Face, clock: Clock, signalled: Stop) -> Self {
         let (watching, watched) = watch::channel(Watched::default());
         let whole = Readiness::new();
         let mut run = Self {
@@ -67,7 +67,7 @@ impl Run {
             clock,
             phase: watch::Sender::new(Phase::Starting),
             watched,
-            signalled: Stop::new(),
+            signalled,
             stop_receiver: Stop::new(),
             stop_processor: Stop::new(),
             stop_rest: Stop::new(),
@@ -76,7 +76,6 @@ impl Run {
             shows: JoinSet::new(),
             rest: JoinSet::new(),
         };
-        run.hear_signals();
         run.tell_when_ready(whole.gate("receiver and processor"));
         let serving = ports
             .admin
@@ -85,16 +84,6 @@ impl Run {
         run.start_roles(ports.receiver);
         run.start_shows(watching);
         run
-    }
-
-    fn hear_signals(&mut self) {
-        let console = self.face.console.clone();
-        let signals = stop_on_signals_then(self.signalled.clone(), move || console.leave());
-        self.rest.spawn(async move {
-            if let Err(error) = signals.await {
-                tracing::error!(%error, "signals cannot be handled: stop this process by killing it");
-            }
-        });
     }
 
     fn tell_when_ready(&mut self, gate: Gate) {
