@@ -12,9 +12,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::statistics::Statistics;
 use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
-use super::Metrics;
 use super::protocol::{Action, Fact};
 use super::transact::{DeadLetter, Error, Failed, Steps, Transaction};
+use super::{Metrics, Watchdog};
 use crate::kafka::{self, Class, ClientFacts, ErrorCounts, Reporter, TopicNames};
 use crate::lifecycle::Instant;
 use crate::observe::{Outage, causes};
@@ -81,6 +81,7 @@ pub struct Emitter {
     began: Cell<Instant>,
     /// Steps that fail and are tried again.
     trouble: Outage,
+    watchdog: Watchdog,
 }
 
 /// Keeps the first failed delivery of the transaction that is open.
@@ -168,7 +169,15 @@ impl Emitter {
             errors,
             began: Cell::new(Instant::now()),
             trouble: Outage::default(),
+            watchdog: Watchdog::default(),
         })
+    }
+
+    /// Tells `watchdog` of the calls that may not come back.
+    #[must_use]
+    pub fn watched_by(mut self, watchdog: Watchdog) -> Self {
+        self.watchdog = watchdog;
+        self
     }
 
     /// Takes the transactional id over: fences its former owner and ends what that one left open.
@@ -433,6 +442,7 @@ impl Steps for Emitter {
                 .await_deliveries(self.left())
                 .map_err(|error| self.cause(error)),
             Action::SendOffsets => {
+                let _watched = self.watchdog.guard(self.left());
                 self.client
                     .send_offsets_to_transaction(&self.offsets(transaction), group, self.left())
             }

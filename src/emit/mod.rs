@@ -7,7 +7,9 @@ mod kafka;
 mod metrics;
 pub mod protocol;
 mod transact;
+mod watchdog;
 
 pub use kafka::{Emitter, Settings};
 pub use metrics::Metrics;
 pub use transact::{DeadLetter, Error, Failed, Steps, Transaction, transact};
+pub use watchdog::Watchdog;

@@ -38,8 +38,10 @@ pub fn run(settings: &Settings, args: &cli::Send, json: bool) -> anyhow::Result<
         .enable_all()
         .build()?;
     let stop = Stop::new();
+    let entered = runtime.enter();
+    runtime.spawn(stop_on_signals(stop.clone()).context("handling signals")?);
+    drop(entered);
     let tally = runtime.block_on(async {
-        tokio::spawn(stop_on_signals(stop.clone()).context("handling signals")?);
         if args.paths.is_empty() {
             anyhow::Ok(send_load(poster, args, json, &stop).await)
         } else {

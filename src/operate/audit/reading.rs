@@ -21,6 +21,8 @@ const QUIET_MOMENT: Duration = Duration::from_secs(3);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a transaction may stay open whose owner died: longer than the default transaction timeout of 10 s.
 const TRANSACTION_END: Duration = Duration::from_secs(25);
+/// Between two looks at what has no event of its own.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Reads everything and judges it.
 pub(super) fn audit(plan: &Plan) -> anyhow::Result<Report> {
@@ -167,6 +169,7 @@ impl Audit<'_> {
                     TRANSACTION_END.as_secs()
                 );
             }
+            std::thread::park_timeout(LOOK_AGAIN);
         }
     }
 

@@ -16,6 +16,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::task::JoinSet;
 
 use self::announce::Announcement;
 use self::cluster::{Cluster, Ports};
@@ -88,7 +89,8 @@ pub async fn run(settings: Settings, chosen: &Chosen, args: &cli::Dev, face: Fac
     let _leaving = Leaving(face.console.clone());
     let (console, signalled) = (face.console.clone(), Stop::new());
     let signals = stop_on_signals_then(signalled.clone(), move || console.leave());
-    tokio::spawn(signals.context("handling signals")?);
+    let mut beside = JoinSet::new();
+    beside.spawn(signals.context("handling signals")?);
     let clock = Clock::system();
     let cluster = Cluster::open(chosen, args.open_broker)?;
     let (mut settings, secret) = settings_of_this_run(settings, &cluster, clock.now());

@@ -4,6 +4,7 @@ mod aborts;
 mod decode;
 mod metrics;
 mod partition;
+mod supervise;
 mod urgency;
 mod worker;
 
@@ -20,9 +21,9 @@ use super::Surroundings;
 use super::start::{Schemas, find_schemas, find_topics};
 use crate::coalesce::Limits;
 use crate::consume::{self, Consumer};
-use crate::emit::{self, Emitter};
+use crate::emit::{self, Emitter, Watchdog};
 use crate::kafka::{self, TopicNames};
-use crate::lifecycle::{Exit, Gate, Instant, Stop};
+use crate::lifecycle::{Exit, Gate, Stop};
 use crate::registry;
 use crate::wire::refresh_v1;
 
@@ -73,8 +74,9 @@ pub async fn run(settings: Settings, around: Surroundings) -> anyhow::Result<()>
         return Ok(());
     };
     let unowned = consume::Unowned::default();
+    let watchdogs: Vec<_> = (0..settings.workers).map(|_| Watchdog::default()).collect();
     let mut workers = JoinSet::new();
-    for number in 0..settings.workers {
+    for (number, watchdog) in watchdogs.iter().cloned().enumerate() {
         let gate = around.readiness.gate(format!("worker-{number}"));
         gate.not_ready("starting");
         let (settings, around) = (settings.clone(), around.clone());
@@ -88,17 +90,18 @@ pub async fn run(settings: Settings, around: Surroundings) -> anyhow::Result<()>
                 schemas,
                 errors,
                 unowned,
+                watchdog,
                 emit_metrics,
                 metrics,
                 around,
                 gate,
                 runtime,
             };
-            setup.work()
+            (number, setup.work())
         });
     }
     start_gate.ready();
-    let supervised = supervise(workers, &around.stop, settings.drain_timeout);
+    let supervised = supervise::supervise(workers, &watchdogs, &around.stop, settings.drain_timeout);
     let (supervised, watched) = tokio::join!(supervised, watch(unowned, &settings, &around.stop));
     supervised.and(watched)
 }
@@ -130,49 +133,6 @@ async fn prepare(settings: &Settings, stop: &Stop, gate: &Gate) -> anyhow::Resul
     stop.run_until_cancelled(prepared).await.transpose()
 }
 
-/// Waits for the workers; one that ends early, or panics, stops the others.
-async fn supervise(
-    mut workers: JoinSet<Result<(), Error>>,
-    stop: &Stop,
-    drain_timeout: Duration,
-) -> anyhow::Result<()> {
-    let mut outcome: anyhow::Result<()> = Ok(());
-    let mut stopping_since = None;
-    loop {
-        let deadline = async {
-            stop.cancelled().await;
-            let since = *stopping_since.get_or_insert_with(Instant::now);
-            tokio::time::sleep(drain_timeout.saturating_sub(since.elapsed())).await;
-        };
-        let ended = tokio::select! {
-            ended = workers.join_next() => ended,
-            () = deadline => {
-                let late = format!("the workers did not finish within the drain timeout of {drain_timeout:?}");
-                // Why they were stopped decides about the exit code, not how long that took.
-                return match outcome {
-                    Ok(()) => Err(anyhow::Error::msg(late)),
-                    Err(failure) => Err(failure.context(late)),
-                };
-            }
-        };
-        let Some(ended) = ended else { return outcome };
-        let failure = match ended {
-            Ok(Ok(())) => continue,
-            Ok(Err(error)) => {
-                let exit = error.exit();
-                anyhow::Error::new(error).context(exit)
-            }
-            Err(panic) => anyhow::Error::new(panic)
-                .context("a worker panicked, which is a bug")
-                .context(Exit::Defect),
-        };
-        stop.cancel();
-        if outcome.is_ok() {
-            outcome = Err(failure);
-        }
-    }
-}
-
 /// What one worker is made of.
 struct Setup {
     number: usize,
@@ -180,6 +140,7 @@ struct Setup {
     schemas: Schemas,
     errors: kafka::ErrorCounts,
     unowned: consume::Unowned,
+    watchdog: Watchdog,
     emit_metrics: emit::Metrics,
     metrics: Metrics,
     around: Surroundings,
@@ -200,7 +161,8 @@ impl Setup {
             self.emit_metrics.clone(),
             self.errors.clone(),
         )
-        .map_err(failed)?;
+        .map_err(failed)?
+        .watched_by(self.watchdog.clone());
         while !emitter.init(START_TRY).map_err(failed)? {
             if self.around.stop.is_cancelled() {
                 return Ok(());
@@ -246,42 +208,5 @@ impl Setup {
         let mut consume = self.settings.consume.clone();
         consume.instance_id = consume.instance_id.map(|id| format!("{id}-{}", self.number));
         consume
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-
-    use super::*;
-
-    fn fenced() -> Error {
-        let source = KafkaError::MessageConsumption(RDKafkaErrorCode::FencedInstanceId);
-        Error::Consume {
-            worker: 0,
-            source: consume::Error::new("read", kafka::Class::Fenced, source),
-        }
-    }
-
-    /// One worker ends, the other does not let itself be stopped.
-    #[tokio::test]
-    async fn a_drain_that_takes_too_long_does_not_hide_why_it_began() {
-        for (first, expected) in [(Err(fenced()), Some(Exit::Fenced)), (Ok(()), None)] {
-            let stop = Stop::new();
-            if first.is_ok() {
-                stop.cancel();
-            }
-            let mut workers = JoinSet::new();
-            workers.spawn(async { first });
-            workers.spawn(std::future::pending());
-            let error = supervise(workers, &stop, Duration::from_millis(20))
-                .await
-                .expect_err("they did not finish");
-            assert_eq!(error.downcast_ref::<Exit>().copied(), expected);
-            let said = format!("{error:#}");
-            assert!(said.starts_with("the workers did not finish"), "{said}");
-            let cause = "another process has this group instance id";
-            assert_eq!(said.contains(cause), expected.is_some(), "{said}");
-        }
     }
 }

@@ -64,6 +64,15 @@ pub enum Error {
         /// The last failure.
         source: Box<emit::Error>,
     },
+    /// The client does not come back from a call whose time is up: this process ends without it.
+    #[error(
+        "worker {worker} does not come back from sending the offsets of its transaction, although its time is up: the \
+         client waits for the group's coordinator; nothing of the transaction is visible"
+    )]
+    Overdue {
+        /// Which one of its process.
+        worker: usize,
+    },
     /// A record's schema cannot be had.
     #[error("could not read the schema of a record")]
     Decode(#[from] super::decode::Error),
@@ -77,7 +86,7 @@ impl Error {
             Self::Consume { source, .. } => source.exit(),
             Self::Emit { source, .. } => source.exit(),
             Self::Decode(super::decode::Error::NoRegistry(_)) => Exit::Usage,
-            Self::KeepsFailing { .. } | Self::Decode(_) => Exit::Outside,
+            Self::KeepsFailing { .. } | Self::Overdue { .. } | Self::Decode(_) => Exit::Outside,
         }
     }
 }

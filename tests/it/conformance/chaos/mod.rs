@@ -48,8 +48,14 @@ const WORKERS: u64 = 2;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A run takes some seconds; one that has not ended after this has lost a client or an event.
-const RUN_PATIENCE: Duration = Duration::from_secs(90);
+/// A run takes some seconds, on a busy machine minutes; one that commits nothing for so long has lost a client or an event.
+const RUN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a run may take that goes on committing: below what a check may take, so that it is judged.
+const RUN_TIME_MAX: Duration = Duration::from_secs(240);
+
+/// After this a worker that was asked to stop is said to be still there.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What is planted into the workers, to see that it would be found.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -100,6 +106,8 @@ struct Stage<'a> {
     violations: Mutex<Vec<String>>,
     /// How often each mishap came to its end.
     story: Mutex<BTreeMap<Mishap, u32>>,
+    /// What each worker is at: where one hangs, nothing else says where.
+    doing: Mutex<BTreeMap<u64, String>>,
 }
 
 impl Stage<'_> {
@@ -112,6 +120,13 @@ impl Stage<'_> {
             .lock()
             .expect("no thread panics holding it")
             .push(what);
+    }
+
+    fn doing(&self, slot: u64, what: String) {
+        self.doing
+            .lock()
+            .expect("no thread panics holding it")
+            .insert(slot, what);
     }
 
     fn happened(&self, mishap: Mishap) {
@@ -156,6 +171,7 @@ fn play(cluster: &Cluster, run: Run) -> (Vec<String>, BTreeMap<Mishap, u32>) {
         stop: AtomicBool::new(false),
         violations: Mutex::default(),
         story: Mutex::default(),
+        doing: Mutex::default(),
     };
     cluster.create_topic(&stage.input, PARTITIONS);
     cluster.create_topic(&stage.output, PARTITIONS);
@@ -174,6 +190,7 @@ fn play(cluster: &Cluster, run: Run) -> (Vec<String>, BTreeMap<Mishap, u32>) {
             workers.iter().any(|worker| worker.is_finished())
         });
         stage.stop.store(true, Ordering::Release);
+        say_who_stays(&stage, || workers.iter().all(|worker| worker.is_finished()));
         for worker in workers {
             if let Err(panic) = worker.join() {
                 std::panic::resume_unwind(panic);
@@ -227,6 +244,22 @@ fn fill(stage: &Stage<'_>) -> BTreeMap<i32, i64> {
     ends
 }
 
+/// Waits a while for the workers to end, and says what those are at that do not.
+fn say_who_stays(stage: &Stage<'_>, all_ended: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !all_ended() {
+        if began.elapsed() > STOP_PATIENCE {
+            let doing = stage.doing.lock().expect("no thread panics holding it");
+            say(&format!(
+                "chaos: seed {}: not ended {STOP_PATIENCE:?} after they were asked to, workers at: {doing:?}",
+                stage.run.seed
+            ));
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
 /// Waits until the group has committed the ends, and returns what it has committed.
 fn watch(stage: &Stage<'_>, ends: &BTreeMap<i32, i64>, is_over: impl Fn() -> bool) -> BTreeMap<i32, i64> {
     let looker: BaseConsumer = stage
@@ -235,14 +268,20 @@ fn watch(stage: &Stage<'_>, ends: &BTreeMap<i32, i64>, is_over: impl Fn() -> boo
         .set("group.id", &stage.group)
         .create()
         .expect("a consumer");
-    let began = Instant::now();
+    let (began, mut went_on) = (Instant::now(), Instant::now());
+    let mut before = BTreeMap::new();
     loop {
         // A broker that is busy with everybody's tests may answer late; that is not what this run is about.
         let committed = committed(stage, &looker).unwrap_or_else(|why| {
-            assert!(began.elapsed() < RUN_PATIENCE, "the committed offsets: {why}");
-            BTreeMap::new()
+            assert!(went_on.elapsed() < RUN_PATIENCE, "the committed offsets: {why}");
+            before.clone()
         });
-        if committed == *ends || began.elapsed() > RUN_PATIENCE || is_over() {
+        if committed != before {
+            went_on = Instant::now();
+            before.clone_from(&committed);
+        }
+        let is_late = went_on.elapsed() > RUN_PATIENCE || began.elapsed() > RUN_TIME_MAX;
+        if committed == *ends || is_late || is_over() {
             return committed;
         }
         std::thread::park_timeout(Duration::from_millis(50));

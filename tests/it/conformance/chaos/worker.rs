@@ -92,6 +92,7 @@ impl<'a> Worker<'a> {
         let mut life = self.new_life();
         while !self.stage.stopped() {
             let limit = 1 + self.dice.below(BATCH);
+            self.doing("copying");
             match self.dealt.last().copied().flatten() {
                 None => {
                     if !life.step(limit) {
@@ -108,6 +109,14 @@ impl<'a> Worker<'a> {
             }
             self.dealt.pop();
         }
+        self.doing("leaving");
+        drop(life);
+        self.doing("gone");
+    }
+
+    fn doing(&self, what: &str) {
+        let next = self.dealt.last().copied().flatten();
+        self.stage.doing(self.slot, format!("{what}, dealt {next:?}"));
     }
 
     fn suffer(&mut self, mut life: Life<'a>, mishap: Mishap, batch: &Batch) -> Life<'a> {
@@ -135,7 +144,9 @@ impl<'a> Worker<'a> {
             }
             Mishap::Crash | Mishap::CrashLate => {
                 let id = life.transactional_id.clone();
+                self.doing("leaving");
                 drop(life);
+                self.doing("coming back");
                 Life::new(self.stage, &id, self.instance)
             }
             Mishap::TakenOver => {
@@ -151,10 +162,12 @@ impl<'a> Worker<'a> {
 
     /// Another producer takes the transactional id; the member of the group stays, so only the producer's epoch protects.
     fn take_over(&self, life: &mut Life<'a>, batch: &Batch, group: Option<&ConsumerGroupMetadata>) {
+        self.doing("taking the transactional id");
         let heir = producer(self.stage, &life.transactional_id);
         let zombie = std::mem::replace(&mut life.producer, heir);
         life.rewind();
         self.go_on(life);
+        self.doing("committing as a zombie");
         let offsets = batch.offsets(&self.stage.input);
         let finished = group
             .map_or(Ok(()), |group| {
@@ -175,9 +188,11 @@ impl<'a> Worker<'a> {
             producer: zombie,
             ..
         } = life;
+        self.doing("leaving");
         drop(consumer);
         let mut heir = self.new_life();
         self.go_on(&mut heir);
+        self.doing("committing as a zombie");
         let offsets = batch.offsets(&self.stage.input);
         let refused = match self.stage.run.fault {
             Fault::None => zombie.send_offsets_to_transaction(&offsets, group, ANSWER_TIMEOUT),
@@ -200,6 +215,7 @@ impl<'a> Worker<'a> {
             producer: zombie,
             ..
         } = life;
+        self.doing("leaving");
         drop(consumer);
         let heir = self.new_life();
         let began = Instant::now();
@@ -207,10 +223,12 @@ impl<'a> Worker<'a> {
             // What comes with the assignment is read again below.
             drop(heir.consumer.poll(POLL));
         }
+        self.doing("committing after another took its place");
         if let Err(error) = persist(|| zombie.commit_transaction(ANSWER_TIMEOUT)) {
             self.stage
                 .violated(format!("a commit with its offsets in was refused: {error}"));
         }
+        self.doing("rewinding");
         heir.rewind();
         heir
     }
@@ -230,10 +248,12 @@ impl<'a> Worker<'a> {
 
     /// Works until one transaction is committed, or all is done.
     fn go_on(&self, life: &mut Life<'a>) {
+        self.doing("going on");
         while !self.stage.stopped() && !life.step(BATCH) {}
     }
 
     fn new_life(&mut self) -> Life<'a> {
+        self.doing("coming up");
         self.ids += 1;
         Life::new(self.stage, &self.transactional_id(), self.instance)
     }
