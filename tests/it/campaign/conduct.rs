@@ -27,18 +27,31 @@ const OVERLAPPING: usize = 4;
 /// After how many faults everything is left in peace for a while.
 const CALM_EVERY: usize = 25;
 
-/// How long a calm goes on after that, in which every window must keep its cap.
-const CALM: Duration = Duration::from_secs(5);
+/// How long a calm goes on after that. A window that opens and is due in it, [`LATE_AFTER`] before its end, must keep its cap.
+const CALM: Duration = Duration::from_secs(10);
 
 /// How much longer than its cap a window may live undisturbed: the commit interval, a transaction, the way to the reader, all
 /// on a machine that three brokers, five processes and the load share.
 const LATE_AFTER: Duration = Duration::from_millis(2_500);
 
-/// So many windows live in the last calm alone.
-const UNDISTURBED_MIN: usize = 20;
+/// So many windows live in the last calm alone: of every third of a second, and of twenty at most.
+const UNDISTURBED_MIN: f64 = 20.0;
+const UNDISTURBED_SECONDS: f64 = 0.33;
+
+/// What a genuine webhook may be answered: stored, not stored now, or nothing at all (0).
+const ANSWERS: [u16; 3] = [0, 200, 503];
+
+/// A kind of fault that is tried so often and never takes place cannot, and a campaign of so many faults of which fewer than so
+/// many of a hundred take place says little.
+const TRIES_MIN: usize = 3;
+const FAULTS_MIN: usize = 20;
+const HIT_PERCENT_MIN: usize = 80;
 
 /// After the last fault everything must be counted within this time.
 const CATCH_UP: Duration = Duration::from_secs(120);
+
+/// After that, every process must be ready within this time.
+const READY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A fault that was struck.
 #[derive(Clone, Debug)]
@@ -238,6 +251,7 @@ fn conduct(stage: &Stage) -> Outcome {
                 "not everything is counted {CATCH_UP:?} after the last fault"
             ));
         }
+        findings.extend(not_ready(stage));
         finish(stage, &mut findings);
         findings.extend(stage.unexpected_ends());
         drop(ends);
@@ -246,7 +260,10 @@ fn conduct(stage: &Stage) -> Outcome {
         refreshes.join().expect("everything on front.refresh was read");
         let verdict = evidence(stage, &ledger, &stories, judge);
         findings.splice(0..0, verdict.findings());
-        if verdict.undisturbed < UNDISTURBED_MIN {
+        findings.extend(strange_answers(&ledger));
+        findings.extend(too_few_hits(&stories));
+        let least = (stage.options.rate * UNDISTURBED_SECONDS).min(UNDISTURBED_MIN);
+        if (verdict.undisturbed as f64) < least {
             findings.push(format!(
                 "only {} windows lived undisturbed: lateness was hardly looked at",
                 verdict.undisturbed
@@ -267,9 +284,53 @@ fn conduct(stage: &Stage) -> Outcome {
 fn broken(stories: &[Story]) -> Vec<String> {
     let broken = stories.iter().filter_map(|story| match &story.struck {
         Struck::Broken(why) => Some(format!("fault {} broke: {why}", story.planned.number)),
-        Struck::Hit(_) | Struck::Missed(_) => None,
+        Struck::Hit(_) | Struck::Missed(_) | Struck::InVain(_) => None,
     });
     broken.collect()
+}
+
+/// Returns who is not ready although nothing disturbs it any more.
+fn not_ready(stage: &Stage) -> Vec<String> {
+    let slots = stage.fleet.all();
+    let not_ready = slots.filter(|slot| !holds_within(READY_PATIENCE, || slot.is_ready()));
+    not_ready
+        .map(|slot| format!("{} does not get ready after the last fault", slot.name))
+        .collect()
+}
+
+/// Returns the answers that no genuine webhook may get.
+fn strange_answers(ledger: &Ledger) -> Vec<String> {
+    let strange = ledger
+        .answers
+        .iter()
+        .filter(|(status, _)| !ANSWERS.contains(status));
+    strange
+        .map(|(status, times)| format!("{times} genuine webhooks were answered {status}"))
+        .collect()
+}
+
+/// Says which faults were tried and did not take place as they should.
+fn too_few_hits(stories: &[Story]) -> Vec<String> {
+    let is_hit = |story: &&Story| matches!(story.struck, Struck::Hit(_));
+    let mut findings = Vec::new();
+    for kind in Kind::all() {
+        let of_kind: Vec<_> = stories
+            .iter()
+            .filter(|story| story.planned.kind == kind)
+            .collect();
+        if of_kind.len() >= TRIES_MIN && !of_kind.iter().any(|story| is_hit(story)) {
+            findings.push(format!(
+                "{} was tried {} times and never took place",
+                kind.name(),
+                of_kind.len()
+            ));
+        }
+    }
+    let hits = stories.iter().filter(is_hit).count();
+    if stories.len() >= FAULTS_MIN && hits * 100 < stories.len() * HIT_PERCENT_MIN {
+        findings.push(format!("only {hits} of {} faults took place", stories.len()));
+    }
+    findings
 }
 
 /// Lets the faults happen as planned, several at once where they do not get in each other's way.
@@ -334,6 +395,7 @@ fn strike_one(stage: &Stage, signals: &Signals, planned: Planned) {
         match &struck {
             Struck::Hit(what) => what.clone(),
             Struck::Missed(why) => format!("missed: {why}"),
+            Struck::InVain(why) => format!("in vain: {why}"),
             Struck::Broken(why) => format!("broken: {why}"),
         }
     ));
@@ -386,8 +448,13 @@ fn finish(stage: &Stage, findings: &mut Vec<String>) {
 fn evidence<T>(stage: &Stage, ledger: &Ledger, stories: &[Story], ask: impl Fn(&Evidence<'_>) -> T) -> T {
     let disturbed: Vec<_> = stories
         .iter()
-        .filter(|story| story.planned.kind.delays_refreshes())
-        .map(|story| (story.from, story.until.plus(stage.recovery())))
+        .filter(|story| story.planned.kind.delays_refreshes() && !matches!(story.struck, Struck::Missed(_)))
+        .map(|story| {
+            (
+                story.from,
+                story.until.plus(stage.recovery_of(story.planned.kind)),
+            )
+        })
         .collect();
     let events = stage
         .record
@@ -408,4 +475,54 @@ fn evidence<T>(stage: &Stage, ledger: &Ledger, stories: &[Story], ask: impl Fn(&
         disturbed: &disturbed,
         late_after: LATE_AFTER,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn story(kind: Kind, struck: Struck) -> Story {
+        let options = Options::parse("seed=1 faults=1").expect("words");
+        let planned = plan(&options).remove(0);
+        let now = Timestamp::from_millis(0);
+        Story {
+            planned: Planned { kind, ..planned },
+            struck,
+            from: now,
+            until: now,
+        }
+    }
+
+    fn hit(kind: Kind) -> Story {
+        story(kind, Struck::Hit(String::new()))
+    }
+
+    fn missed(kind: Kind) -> Story {
+        story(kind, Struck::Missed(String::new()))
+    }
+
+    #[test]
+    fn faults_that_do_not_take_place_are_found() {
+        let (cut, full) = (Kind::ConnectionsCut, Kind::DiskFull);
+        assert_eq!(too_few_hits(&[missed(cut), missed(cut), hit(cut)]), [""; 0]);
+        assert_eq!(too_few_hits(&[missed(cut), missed(cut), missed(full)]), [""; 0]);
+        assert_eq!(
+            too_few_hits(&[missed(full), missed(full), hit(cut), missed(full)]),
+            ["disk-full was tried 3 times and never took place"]
+        );
+        let mut stories = vec![hit(cut); 16];
+        stories.extend([missed(cut), missed(cut), missed(full), missed(full)]);
+        assert_eq!(too_few_hits(&stories), [""; 0]);
+        stories.push(story(cut, Struck::InVain(String::new())));
+        assert_eq!(too_few_hits(&stories), ["only 16 of 21 faults took place"]);
+    }
+
+    #[test]
+    fn a_genuine_webhook_that_is_refused_is_found() {
+        let mut ledger = Ledger::default();
+        ledger.answers = [(0, 1), (200, 9), (503, 4)].into();
+        assert_eq!(strange_answers(&ledger), [""; 0]);
+        ledger.answers.insert(401, 2);
+        assert_eq!(strange_answers(&ledger), ["2 genuine webhooks were answered 401"]);
+    }
 }

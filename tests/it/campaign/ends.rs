@@ -43,6 +43,8 @@ pub(crate) struct End {
 /// What a fault does that allows ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
+    /// Something befalls processes or their group.
+    Stirs,
     /// Brokers, or the way to them, do not do what they should: a stop may run out of its time.
     Disturbs,
     /// The same, and requests are held: those of a process that is dead can come after its successor's.
@@ -120,7 +122,7 @@ impl Ends {
     /// Returns the ends that are not allowed, in words. The consequences of a fault last for `recovery` after it.
     ///
     /// A process may end **by itself** with exit code
-    /// - 3 at any time: it says that the next start goes on;
+    /// - 3 while any fault is at work: it says that the next start goes on;
     /// - 5 only while another process can have had its instance id: while a second one had it on purpose, or where requests
     ///   of the slot's process before it were held by the network and could come after its own.
     ///
@@ -159,7 +161,8 @@ impl Drop for During<'_> {
 fn is_allowed(end: &End, effects: &[Lasting], recovery: Duration) -> bool {
     match (end.wanted, end.status.code()) {
         (Wanted::StoppedInVain, _) => false,
-        (Wanted::ByItself, Some(OUTSIDE)) | (Wanted::Stopped, Some(0)) => true,
+        (Wanted::Stopped, Some(0)) => true,
+        (Wanted::ByItself, Some(OUTSIDE)) => effects.iter().any(|one| one.overlaps(end.ended, recovery)),
         (Wanted::Stopped, Some(OUTSIDE)) => effects.iter().any(|one| {
             matches!(one.effect, Effect::Disturbs | Effect::Holds) && one.overlaps(end.ended, recovery)
         }),
@@ -174,7 +177,7 @@ fn may_fence(one: &Lasting, end: &End, recovery: Duration) -> bool {
         return false;
     };
     match &one.effect {
-        Effect::Disturbs => false,
+        Effect::Stirs | Effect::Disturbs => false,
         Effect::Takes(taken) => taken == instance && one.overlaps(end.ended, recovery),
         // This one began while requests were held, or when they had just come through.
         Effect::Holds => {
@@ -258,6 +261,12 @@ mod tests {
         ] {
             assert_eq!(found(end(Wanted::ByItself, code), &disturbed), is_found, "{code}");
         }
+        assert!(!found(end(Wanted::ByItself, 3), &[(Effect::Stirs, 1, 16)]));
+        assert!(
+            found(end(Wanted::ByItself, 3), &[(Effect::Stirs, 1, 14)]),
+            "long over"
+        );
+        assert!(found(end(Wanted::ByItself, 3), &[]), "for no reason");
         let mut aborted = end(Wanted::ByItself, 0);
         aborted.status = ExitStatus::from_raw(6);
         assert!(found(aborted, &disturbed), "a signal that is not ours");

@@ -28,8 +28,10 @@ const PARTITIONS_MAX: i32 = 16;
 pub(crate) enum Struck {
     /// It took place; in words, what it hit.
     Hit(String),
-    /// There was nothing to hit: does not count as a fault.
+    /// There was nothing to hit, and nothing was done: does not count as a fault.
     Missed(String),
+    /// Something was done, and not what the fault is for: does not count either, but may have consequences.
+    InVain(String),
     /// It could not be done or put right: the campaign itself is at fault, or something that never comes back.
     Broken(String),
 }
@@ -38,7 +40,7 @@ pub(crate) enum Struck {
 pub(crate) fn strike(stage: &Stage, planned: &Planned) -> Struck {
     let target = target_of(planned.kind, planned.target);
     let processor = &stage.fleet.processors[target % PROCESSORS];
-    let _during = effect_of(planned.kind).map(|effect| stage.fleet.ends.during(effect));
+    let _during = stage.fleet.ends.during(effect_of(planned.kind));
     match planned.kind {
         Kind::ProcessorKilled => killed(processor, planned),
         Kind::ReceiverKilled => killed(&stage.fleet.receivers[target], planned),
@@ -77,13 +79,13 @@ pub(crate) fn strike(stage: &Stage, planned: &Planned) -> Struck {
         Kind::RetentionPassed => retention_passed(stage, planned),
         Kind::OffsetsReset => offsets_reset(stage, planned),
         Kind::PartitionsAdded => partitions_added(stage),
-        Kind::RegistryAway => registry_away(stage, planned),
+        Kind::RegistryAway => registry_away(stage, processor, planned),
         Kind::TransactionTimedOut => transaction_timed_out(stage, processor),
     }
 }
 
 /// Says which ends of processes a kind of fault allows, beside its own doing.
-fn effect_of(kind: Kind) -> Option<Effect> {
+fn effect_of(kind: Kind) -> Effect {
     match kind {
         Kind::BrokerKilled
         | Kind::GroupCoordinatorKilled
@@ -94,8 +96,8 @@ fn effect_of(kind: Kind) -> Option<Effect> {
         | Kind::RequestsLost
         | Kind::AnswersLost
         | Kind::CommitAnswerLost
-        | Kind::ProduceAnswerLost => Some(Effect::Disturbs),
-        Kind::ConnectionsStalled | Kind::ConnectionsSlow => Some(Effect::Holds),
+        | Kind::ProduceAnswerLost => Effect::Disturbs,
+        Kind::ConnectionsStalled | Kind::ConnectionsSlow => Effect::Holds,
         Kind::ProcessorKilled
         | Kind::ReceiverKilled
         | Kind::ProcessorFrozen
@@ -107,14 +109,14 @@ fn effect_of(kind: Kind) -> Option<Effect> {
         | Kind::OffsetsReset
         | Kind::PartitionsAdded
         | Kind::RegistryAway
-        | Kind::TransactionTimedOut => None,
+        | Kind::TransactionTimedOut => Effect::Stirs,
     }
 }
 
 fn killed(slot: &Slot, planned: &Planned) -> Struck {
     if !slot.kill() {
         slot.start();
-        return Struck::Missed(format!("{} was not running", slot.name));
+        return Struck::InVain(format!("{} was not running, and was started", slot.name));
     }
     // Half of them come back at once, as a container does whose process crashed.
     if planned.dice.is_multiple_of(2) {
@@ -130,7 +132,20 @@ fn processor_frozen(processor: &Slot) -> Struck {
     if !holds_within(TARGET_PATIENCE, has_partitions) {
         return Struck::Missed(format!("{} had no partitions", processor.name));
     }
-    frozen(processor, SESSION + Duration::from_secs(2))
+    let (lives, times_lost) = (processor.lives(), processor.partitions().times_lost);
+    let frozen = frozen(processor, SESSION + Duration::from_secs(2));
+    if !matches!(frozen, Struck::Hit(_)) {
+        return frozen;
+    }
+    // It was thought dead while it was not: it is told so, or refused, when it goes on.
+    let is_told = || {
+        !processor.is_running() || processor.lives() > lives || processor.partitions().times_lost > times_lost
+    };
+    if holds_within(TARGET_PATIENCE, is_told) {
+        frozen
+    } else {
+        Struck::InVain(format!("nobody took over from {}", processor.name))
+    }
 }
 
 fn frozen(slot: &Slot, time: Duration) -> Struck {
@@ -139,7 +154,7 @@ fn frozen(slot: &Slot, time: Duration) -> Struck {
     }
     last(time);
     if !slot.signal(Signal::CONT) {
-        return Struck::Missed(format!("{} was gone meanwhile", slot.name));
+        return Struck::InVain(format!("{} was gone meanwhile", slot.name));
     }
     Struck::Hit(format!("{} for {time:?}", slot.name))
 }
@@ -213,7 +228,7 @@ fn rebalance_storm(stage: &Stage, planned: &Planned) -> Struck {
         joined += leave(&leaving, &mut random);
     }
     if joined == 0 {
-        return Struck::Missed(format!("none of {rounds} members was given a partition"));
+        return Struck::InVain(format!("none of {rounds} members was given a partition"));
     }
     Struck::Hit(format!(
         "{joined} of {rounds} members were given partitions before they went"
@@ -258,16 +273,23 @@ fn instance_id_taken(stage: &Stage, processor: &Slot, planned: &Planned) -> Stru
     taker.kill();
     match what_happened().filter(|_| is_hit) {
         Some(what) => Struck::Hit(format!("{whose}: {what}")),
-        None => Struck::Missed(format!("{whose}: nobody was refused or fenced")),
+        None => Struck::InVain(format!("{whose}: nobody was refused or fenced")),
     }
 }
+
+/// How a process says that another has, or had, its instance id, in both group protocols.
+const REFUSALS: [&str; 3] = [
+    "another process has this group instance id",
+    "another process has this transactional id or group instance id",
+    "the group still holds this instance id for the process before",
+];
 
 /// How many processes of a slot ended because another has, or had, their instance id.
 fn refusals(slot: &Slot) -> usize {
     let ends = slot.ends();
-    let refused = ends
-        .iter()
-        .filter(|end| end.wanted == Wanted::ByItself && end.said.contains("instance id"));
+    let refused = ends.iter().filter(|end| {
+        end.wanted == Wanted::ByItself && REFUSALS.iter().any(|words| end.said.contains(words))
+    });
     refused.count()
 }
 
@@ -329,7 +351,7 @@ fn disk_full(stage: &Stage, node: u32, planned: &Planned) -> Struck {
     if is_hit {
         Struck::Hit(format!("node {node}"))
     } else {
-        Struck::Missed(format!("node {node} did not write, and was killed"))
+        Struck::InVain(format!("node {node} did not write, and was killed"))
     }
 }
 
@@ -352,7 +374,7 @@ fn clock_stepped(stage: &Stage, target: usize, planned: &Planned) -> Struck {
     let has_lived_through = slot.is_running() && slot.lives() == life;
     stage.step_clock(slot, 0);
     if !has_lived_through {
-        return Struck::Missed(format!("{} ended meanwhile", slot.name));
+        return Struck::InVain(format!("{} ended meanwhile", slot.name));
     }
     Struck::Hit(format!("{} by {minutes} min and back", slot.name))
 }
@@ -390,7 +412,7 @@ fn start_processors(stage: &Stage) {
 fn retention_passed(stage: &Stage, planned: &Planned) -> Struck {
     let Some((partition, committed, end)) = stop_processors_behind(stage, 20) else {
         start_processors(stage);
-        return Struck::Missed("nothing was left unread".to_owned());
+        return Struck::InVain("nothing was left unread".to_owned());
     };
     let beyond = i64::try_from(planned.dice % 10).expect("small");
     let before = committed + 1 + beyond.min(end - committed - 1);
@@ -427,7 +449,7 @@ fn offsets_reset(stage: &Stage, planned: &Planned) -> Struck {
     let places = u64::try_from(committed.len()).expect("a count");
     if places == 0 {
         start_processors(stage);
-        return Struck::Missed("nothing was committed yet".to_owned());
+        return Struck::InVain("nothing was committed yet".to_owned());
     }
     let place = usize::try_from(planned.dice % places).expect("small");
     let (partition, offset) = committed.into_iter().nth(place).expect("one of them");
@@ -435,7 +457,7 @@ fn offsets_reset(stage: &Stage, planned: &Planned) -> Struck {
     let to = (offset - back).max(stage.earliest(partition));
     if to == offset {
         start_processors(stage);
-        return Struck::Missed(format!(
+        return Struck::InVain(format!(
             "partition {partition} begins where it is committed, at {to}"
         ));
     }
@@ -470,13 +492,31 @@ fn partitions_added(stage: &Stage) -> Struck {
     Struck::Hit(format!("now {count}"))
 }
 
-fn registry_away(stage: &Stage, planned: &Planned) -> Struck {
+/// A processor that is started meanwhile cannot register its schema.
+fn registry_away(stage: &Stage, processor: &Slot, planned: &Planned) -> Struck {
     let mut registry = stage.registry.lock().expect("no one panics while holding it");
     registry.stop();
+    processor.kill();
+    processor.start();
+    let is_hit = holds_within(TARGET_PATIENCE, || processor.says(REGISTRY_AWAY));
     last(planned.lasting);
     registry.start_again();
-    Struck::Hit(format!("for {:?}", planned.lasting))
+    let what = format!(
+        "for {:?}, {} was started meanwhile",
+        planned.lasting, processor.name
+    );
+    if is_hit {
+        Struck::Hit(what)
+    } else {
+        Struck::InVain(what)
+    }
 }
+
+/// How a process says at its start that the registry does not answer.
+const REGISTRY_AWAY: &str = "the schema registry is away";
+
+/// How a process says that its transaction was ended under its hands.
+const TIMED_OUT: &str = "the transaction was open for longer than processor.transaction_timeout";
 
 /// The process is stopped at the moment when its records are produced and its offsets are not yet sent, until the coordinator
 /// has aborted its transaction.
@@ -491,9 +531,21 @@ fn transaction_timed_out(stage: &Stage, processor: &Slot) -> Struck {
     drop(caught);
     drop(applied);
     last(stage.until_aborted() + Duration::from_secs(1));
-    if processor.signal(Signal::CONT) && is_hit {
+    let told = || {
+        processor
+            .ends()
+            .iter()
+            .filter(|end| end.said.contains(TIMED_OUT))
+            .count()
+    };
+    let before = told();
+    if !processor.signal(Signal::CONT) || !is_hit {
+        return Struck::InVain(format!("{} ended meanwhile", processor.name));
+    }
+    // Noticed by whoever keeps the fleet.
+    if holds_within(TARGET_PATIENCE, || told() > before) {
         Struck::Hit(processor.name.clone())
     } else {
-        Struck::Missed(format!("{} ended meanwhile", processor.name))
+        Struck::InVain(format!("the transaction of {} was not ended", processor.name))
     }
 }

@@ -207,6 +207,11 @@ impl Slot {
         taken(&fs::read_to_string(self.log(lives)).unwrap_or_default())
     }
 
+    /// Says whether the present or last process has these words in its log.
+    pub(crate) fn says(&self, words: &str) -> bool {
+        fs::read_to_string(self.log(self.lives())).is_ok_and(|log| log.contains(words))
+    }
+
     fn log(&self, life: u32) -> PathBuf {
         self.dir.join(format!("{}.{life:03}.log", self.name))
     }
@@ -289,6 +294,8 @@ fn last_words(log: &Path) -> String {
 pub(crate) struct Taken {
     pub(crate) held: BTreeSet<i32>,
     pub(crate) ever: BTreeSet<i32>,
+    /// How often it heard that others had taken them over.
+    pub(crate) times_lost: usize,
 }
 
 /// Reads from a processor's log which partitions it took over and gave back.
@@ -305,6 +312,7 @@ fn taken(log: &str) -> Taken {
             taken.held.extend(&numbers);
             taken.ever.extend(&numbers);
         } else if line.contains("partitions given back ") {
+            taken.times_lost += usize::from(line.contains("how=\"lost\""));
             for number in numbers {
                 taken.held.remove(&number);
             }
@@ -383,10 +391,12 @@ mod tests {
     fn a_log_tells_which_partitions_a_processor_has() {
         let log = "t INFO f: partitions assigned worker=0 partitions=[1, 2]\n\
             t INFO f: partitions assigned worker=1 partitions=[]\n\
-            t INFO f: partitions given back worker=0 partitions=[1] how=\"revoked\"\n";
+            t INFO f: partitions given back worker=0 partitions=[1] how=\"revoked\"\n\
+            t INFO f: partitions given back worker=1 partitions=[7] how=\"lost\"\n";
         let expected = Taken {
             held: [2].into(),
             ever: [1, 2].into(),
+            times_lost: 1,
         };
         assert_eq!(taken(log), expected);
         assert_eq!(

@@ -146,7 +146,7 @@ impl Kind {
             }
             Self::RebalanceStorm => vec![Claim::Extras],
             Self::PartitionsAdded => vec![Claim::Brokers],
-            Self::RegistryAway => vec![Claim::Registry],
+            Self::RegistryAway => vec![Claim::Registry, Claim::Processor(target)],
             Self::ClockStepped => vec![Claim::Clock(target)],
             Self::ConnectionsCut
             | Self::ConnectionsStalled

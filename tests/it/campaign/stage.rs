@@ -19,7 +19,7 @@ use super::ends::Ends;
 use super::fleet::{Fleet, Guard, INSTANCE_ID, Slot};
 use super::load::SECRET;
 use super::options::Options;
-use super::plan::{PROCESSORS, RECEIVERS};
+use super::plan::{Kind, PROCESSORS, RECEIVERS};
 use super::proxy::Proxy;
 use super::record::Record;
 use super::verdict::{Begun, EVENT_IDS_MAX};
@@ -57,6 +57,9 @@ const BROKER_PROPERTIES: &[&str] = &[
     "group.consumer.heartbeat.interval.ms=1000",
 ];
 
+/// The product's binary, in the campaign's folder.
+const PRODUCT: &str = "frontstream";
+
 /// Returns how often brokers look for transactions that have timed out.
 ///
 /// One broker alone looks as rarely as by default. Started anew after it was killed, it finds itself dead in its metadata until
@@ -88,6 +91,10 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts cluster and registry and makes the topics; the fleet stays empty.
     pub(crate) fn set(options: Options, dir: &Path) -> Self {
+        // What is built meanwhile must not take part.
+        let own = Path::new(env!("CARGO_BIN_EXE_frontstream"));
+        let product = options.binary.as_deref().unwrap_or(own);
+        fs::copy(product, dir.join(PRODUCT)).expect("the campaign's folder takes the product");
         let nodes = options.brokers as usize;
         let proxy = Proxy::reserve(nodes);
         let scan = format!(
@@ -114,7 +121,7 @@ impl Stage {
         let ends = Arc::<Ends>::default();
         let fleet = Fleet {
             receivers: (0..RECEIVERS)
-                .map(|at| Arc::new(receiver(&common, &options, at, receivers[at], dir, &ends)))
+                .map(|at| Arc::new(receiver(&common, at, receivers[at], dir, &ends)))
                 .collect(),
             processors: (0..PROCESSORS)
                 .map(|at| {
@@ -157,6 +164,17 @@ impl Stage {
     /// must time out, one after the other.
     pub(crate) fn recovery(&self) -> Duration {
         SESSION + self.until_aborted() + Duration::from_secs(3)
+    }
+
+    /// The same for one kind: a partition that nobody has is found by asking twice, ten seconds apart.
+    pub(crate) fn recovery_of(&self, kind: Kind) -> Duration {
+        let asking = Duration::from_secs(20);
+        self.recovery()
+            + if kind == Kind::PartitionsAdded {
+                asking
+            } else {
+                Duration::ZERO
+            }
     }
 
     /// Makes a processor beside the three; `instance` is whose instance id it takes, if it is to take one.
@@ -424,12 +442,11 @@ fn processor(
         let id = instance.unwrap_or(name).to_owned();
         env.push((INSTANCE_ID.to_owned(), id));
     }
-    slot(name, "processor", options, env, dir, ends)
+    slot(name, "processor", env, dir, ends)
 }
 
 fn receiver(
     common: &[(String, String)],
-    options: &Options,
     at: usize,
     listen: SocketAddr,
     dir: &Path,
@@ -447,13 +464,12 @@ fn receiver(
         ("CAMPAIGN_SECRET", SECRET.to_owned()),
     ];
     env.extend(more.map(|(name, value)| (name.to_owned(), value)));
-    slot(&name, "receiver", options, env, dir, ends)
+    slot(&name, "receiver", env, dir, ends)
 }
 
 fn slot(
     name: &str,
     role: &'static str,
-    options: &Options,
     mut env: Vec<(String, String)>,
     dir: &Path,
     ends: &Arc<Ends>,
@@ -461,9 +477,7 @@ fn slot(
     let clock = clock_file(dir, name);
     fs::write(&clock, "0").expect("the campaign's folder takes a file");
     env.push((CLOCK_HOOK.to_owned(), clock.display().to_string()));
-    let own = Path::new(env!("CARGO_BIN_EXE_frontstream"));
-    let binary = options.binary.as_deref().unwrap_or(own);
-    Slot::new(name, role, binary, env, dir, ends)
+    Slot::new(name, role, &dir.join(PRODUCT), env, dir, ends)
 }
 
 #[cfg(test)]

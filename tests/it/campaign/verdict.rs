@@ -298,7 +298,12 @@ impl Judge<'_> {
             return;
         };
         let opened = first.log_time.max(begun_at);
-        let due = opened.plus(cap(first.event.priority));
+        // Whichever of its events is due first: one of a higher priority pulls the deadline forward.
+        let due = events.iter().map(|place| {
+            let Stored { log_time, event, .. } = &self.stored[*place];
+            (*log_time).max(begun_at).plus(cap(event.priority))
+        });
+        let due = due.min().expect("there is one");
         let over = seen.at.saturating_since(due);
         verdict.delays.push((opened, seen.at, over));
         let put_off = self.disturbed.due(opened, due, self.late_after);
@@ -339,7 +344,7 @@ impl Judge<'_> {
     }
 }
 
-/// The cap of the lane that a window is opened in; a rise in priority only pulls the deadline forward. The product's defaults.
+/// How long an event waits at most: the product's defaults.
 fn cap(priority: Priority) -> Duration {
     match priority {
         Priority::High => Duration::from_millis(800),

@@ -328,3 +328,15 @@ fn a_replay_is_late_when_it_is() {
     campaign.refreshes[5].at = at(900 + 800 + 501);
     assert_eq!(campaign.found(), "1 late");
 }
+
+#[test]
+fn the_event_that_is_due_first_decides_when_a_refresh_is_late() {
+    let mut campaign = Campaign::good();
+    // Low, and the one of a high priority 200 ms behind it.
+    campaign.events[0].event.priority = Priority::Low;
+    campaign.ledger.sent.get_mut("evt_0").unwrap().priority = Priority::Low;
+    campaign.refreshes[0].at = at(200 + 800 + 500);
+    assert_eq!(campaign.found(), "");
+    campaign.refreshes[0].at = at(200 + 800 + 501);
+    assert_eq!(campaign.found(), "1 late");
+}
