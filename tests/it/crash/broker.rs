@@ -26,8 +26,10 @@ pub(super) struct Log {
     pub(super) written: Vec<Written>,
     /// The last commit of every run.
     pub(super) ends: Vec<End>,
-    /// The starts that a new run may have: what retention and operators have done.
+    /// The starts that a new run may have, each one run: what retention and operators have done.
     pub(super) starts: Vec<(RunCause, Offset)>,
+    /// The run that was the last to begin.
+    latest: Option<Run>,
 }
 
 impl Log {
@@ -40,6 +42,7 @@ impl Log {
             written: Vec::new(),
             ends: Vec::new(),
             starts: vec![(RunCause::First, Offset::ZERO)],
+            latest: None,
         }
     }
 
@@ -176,13 +179,28 @@ impl Broker {
         log.starts.push((RunCause::Reset, offset));
     }
 
-    /// A run begins only where retention or an operator, or nothing at all, has made it begin.
+    /// A run begins only where retention or an operator, or nothing at all, has made it begin, and once; with the next one it
+    /// is over.
     fn note_run(&mut self, partition: Partition, run: Run) {
-        let log = self.log(partition);
+        let log = self.log_mut(partition);
         if log.ends.iter().any(|end| end.run == run) {
+            if log.latest != Some(run) {
+                let wrong = format!(
+                    "misordered: partition {partition}: {run:?} commits when {:?} has begun",
+                    log.latest
+                );
+                self.wrong.push(wrong);
+            }
             return;
         }
-        if !log.starts.contains(&(run.cause, run.start)) {
+        log.latest = Some(run);
+        let start = log
+            .starts
+            .iter()
+            .position(|start| *start == (run.cause, run.start));
+        if let Some(start) = start {
+            log.starts.swap_remove(start);
+        } else {
             let wrong = format!(
                 "partition {partition}: {run:?} begins where nothing made it begin: {:?}",
                 log.starts

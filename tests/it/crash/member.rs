@@ -210,10 +210,14 @@ impl Source for Member {
         }
         let offsets: Vec<_> = {
             let mut broker = self.world.broker.borrow_mut();
-            partitions
-                .iter()
-                .map(|partition| broker.told(self.client.seat, *partition))
-                .collect()
+            let told = partitions.iter().map(|partition| {
+                let told = broker.told(self.client.seat, *partition);
+                let forgets = broker.planted == Planted::CommittedForgotten
+                    && broker.log(*partition).start == Offset::ZERO
+                    && self.world.chance(4);
+                told.filter(|_| !forgets)
+            });
+            told.collect()
         };
         // The ends of the log are asked for after the offsets.
         if !self.world.enter(&self.client) {

@@ -28,6 +28,8 @@ pub(super) enum Planted {
     NoFencing,
     /// The transaction coordinator lets a zombie's epoch pass.
     NoEpoch,
+    /// Now and then a new owner is told that nothing was ever committed: a first run begins once more.
+    CommittedForgotten,
     /// A new owner is told the offset that stood before the pending transaction.
     UnstableOffsets,
     /// The offsets of a transaction are committed, its outputs are not.
@@ -45,7 +47,7 @@ pub(super) enum Planted {
 }
 
 impl Planted {
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::OffsetsOutsideTheTransaction,
         Self::OffsetsOfAbortedCommitted,
         Self::PositionCommitted,
@@ -57,6 +59,7 @@ impl Planted {
         Self::NoRewind,
         Self::NoFencing,
         Self::NoEpoch,
+        Self::CommittedForgotten,
         Self::UnstableOffsets,
         Self::OutputsLater,
         Self::LostCommitTakenForDone,
