@@ -13,7 +13,7 @@ use rdkafka::consumer::{
 use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{ClientContext, Message as _, Offset as KafkaOffset, TopicPartitionList};
 
 use super::source::{Committed, Input, Record, Source};
@@ -221,6 +221,8 @@ struct Context {
     rebalances: Mutex<VecDeque<Rebalance>>,
     /// Nobody will answer any more: partitions are given back on the spot, or dropping the client would hang.
     dropped: AtomicBool,
+    /// The error that `poll` returns next is the brokers' refusal of our credentials.
+    denied: AtomicBool,
     facts: Arc<ClientFacts>,
     log: kafka::ClientLog,
 }
@@ -241,7 +243,9 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        // Each comes out of `poll` as well, where the worker says what it does about it; here are the client's words.
+        // Each comes out of `poll` as well, next, where the worker says what it does about it; here are the client's words.
+        let denied = kafka::is_brokers_refusal(&error, reason);
+        self.denied.store(denied, Ordering::Relaxed);
         tracing::debug!(%error, reason, "the consumer reports an error");
     }
 }
@@ -288,6 +292,7 @@ impl Consumer {
         let context = Context {
             rebalances: Mutex::default(),
             dropped: AtomicBool::new(false),
+            denied: AtomicBool::new(false),
             facts: Arc::clone(&facts),
             log: kafka::ClientLog::default(),
         };
@@ -310,17 +315,24 @@ impl Consumer {
     }
 
     fn error(&self, attempt: &'static str, source: KafkaError) -> Error {
-        let class = kafka::classify(&source);
+        self.classified(attempt, kafka::classify(&source), source)
+    }
+
+    fn classified(&self, attempt: &'static str, class: Class, source: KafkaError) -> Error {
         self.errors.count(Reporter::Consumer, class);
         Error::new(attempt, class, source)
     }
 
     /// Makes the error of a poll.
     ///
+    /// A failed authentication passes unless the brokers say it: the client gives that code to a connection that was lost in the
+    /// middle of one, too, and to a token that its source did not give.
+    ///
     /// librdkafka 2.12 forgets its member id when its session ends without an answer from the group. A heartbeat that it sends
     /// then as a static member, with no member id, the group takes for another process with the same instance id.
     fn poll_error(&self, source: KafkaError) -> Error {
-        let error = self.error("read", source);
+        let said = self.client.context().denied.swap(false, Ordering::Relaxed);
+        let error = self.classified("read", class_of_poll(&source, said), source);
         if let Error::Fenced { attempt, source } = error {
             return if self.is_out.get() {
                 Error::Expelled { attempt, source }
@@ -545,6 +557,16 @@ impl Drop for Consumer {
     }
 }
 
+/// Sorts what a poll returned; `said`: the brokers themselves refused our credentials.
+fn class_of_poll(source: &KafkaError, said: bool) -> Class {
+    let is_authentication = source.rdkafka_error_code() == Some(RDKafkaErrorCode::Authentication);
+    if is_authentication && !said {
+        Class::Retriable
+    } else {
+        kafka::classify(source)
+    }
+}
+
 fn give_everything_back(consumer: &BaseConsumer<Context>) {
     let given_back = match consumer.rebalance_protocol() {
         RebalanceProtocol::Cooperative => consumer
@@ -649,5 +671,14 @@ mod tests {
             let config = client_config(&connection, &settings);
             assert_eq!(config.get("heartbeat.interval.ms"), Some(interval_ms));
         }
+    }
+
+    #[test]
+    fn an_authentication_that_failed_on_its_way_passes() {
+        let failed = KafkaError::MessageConsumption(RDKafkaErrorCode::Authentication);
+        assert_eq!(class_of_poll(&failed, true), Class::Fatal, "the brokers said it");
+        assert_eq!(class_of_poll(&failed, false), Class::Retriable);
+        let denied = KafkaError::MessageConsumption(RDKafkaErrorCode::GroupAuthorizationFailed);
+        assert_eq!(class_of_poll(&denied, false), Class::Fatal);
     }
 }

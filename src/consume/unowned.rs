@@ -82,6 +82,7 @@ impl Unowned {
                 Err(error) => {
                     // The workers' clients say what is wrong with the brokers; this only looks again.
                     tracing::debug!(%error, "the group could not be asked who has what");
+                    before = None;
                     continue;
                 }
             };

@@ -29,6 +29,11 @@ const BROKERS_WORDS: [&str; 2] = [
     "mechanism handshake failed: Broker: ",
 ];
 
+/// Says whether an error of which the client says `reason` is the brokers' refusal of our credentials, which does not pass.
+pub(crate) fn is_brokers_refusal(error: &KafkaError, reason: &str) -> bool {
+    is_denied(error) && BROKERS_WORDS.iter().any(|words| reason.contains(words))
+}
+
 /// Waits until the client is connected to a broker that it has learned of, at most some seconds. Blocks.
 ///
 /// librdkafka looks for a coordinator when something wakes it, and if no such broker is connected then, again half a
@@ -79,7 +84,7 @@ impl ClientContext for Listener {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if is_denied(&error) && BROKERS_WORDS.iter().any(|words| reason.contains(words)) {
+        if is_brokers_refusal(&error, reason) {
             let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
             denied.get_or_insert_with(|| reason.to_owned());
         }

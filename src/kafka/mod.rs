@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;
 
-pub(crate) use connect::{await_connection, refusal};
+pub(crate) use connect::{await_connection, is_brokers_refusal, refusal};
 pub use context::{ClientFacts, ClientLog};
 pub use counts::{ErrorCounts, Reporter};
 pub use errors::{

@@ -36,9 +36,12 @@ impl Aborts {
         }
     }
 
-    /// Forgets a partition that is given back.
+    /// Forgets a partition that is given back. Where it was the last that failed, nothing is said to be over: what is wrong with
+    /// it went with it.
     pub(super) fn forget(&mut self, partition: Partition) {
-        self.of.remove(&partition);
+        if self.of.remove(&partition).is_some() && self.of.is_empty() {
+            self.outage = Outage::default();
+        }
     }
 
     /// Returns how often in a row whatever has failed most often did.
@@ -46,7 +49,7 @@ impl Aborts {
         self.of.values().copied().max().unwrap_or(0).max(self.in_a_row)
     }
 
-    /// Says whether everything that was aborted has been committed, or given back.
+    /// Says whether everything that was aborted has been committed.
     pub(super) fn are_over(&self) -> bool {
         self.of.is_empty()
     }

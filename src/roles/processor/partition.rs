@@ -244,6 +244,15 @@ impl Losses {
     }
 }
 
+/// Says whether a log is told to end before what was committed or read of it: records are gone, or who told it is no longer
+/// its leader.
+pub(super) fn ends_too_early(committed: &Committed) -> bool {
+    committed.offset.is_some_and(|offset| {
+        let position = checkpoint_v1::decode(&committed.metadata, offset).map(|state| state.position);
+        offset > committed.log_end || position.is_ok_and(|position| position > committed.log_end)
+    })
+}
+
 /// Turns what the group committed into the state to start from, and begins a run where it holds none of ours. Returns with
 /// it how many offsets were lost that `losses` did not know of; it learns of them.
 ///
@@ -293,7 +302,8 @@ pub(super) fn state_of(
         cause,
     })?;
     if state.position > committed.log_end {
-        // No leader reports an end below an earlier one unless records are gone (KIP-207): an unclean election.
+        // No new leader reports an end below an earlier one unless records are gone (KIP-207), and an old one has heard of it by
+        // now: an unclean election.
         if losses.take(committed, offset).is_some() {
             tracing::error!(
                 %partition, position = %state.position, log_end = %committed.log_end,

@@ -318,7 +318,7 @@ fn too_few_hits(stories: &[Story]) -> Vec<String> {
             .iter()
             .filter(|story| story.planned.kind == kind)
             .collect();
-        if of_kind.len() >= TRIES_MIN && !of_kind.iter().any(|story| is_hit(story)) {
+        if of_kind.len() >= TRIES_MIN && !of_kind.iter().any(is_hit) {
             findings.push(format!(
                 "{} was tried {} times and never took place",
                 kind.name(),
@@ -519,8 +519,10 @@ mod tests {
 
     #[test]
     fn a_genuine_webhook_that_is_refused_is_found() {
-        let mut ledger = Ledger::default();
-        ledger.answers = [(0, 1), (200, 9), (503, 4)].into();
+        let mut ledger = Ledger {
+            answers: [(0, 1), (200, 9), (503, 4)].into(),
+            ..Ledger::default()
+        };
         assert_eq!(strange_answers(&ledger), [""; 0]);
         ledger.answers.insert(401, 2);
         assert_eq!(strange_answers(&ledger), ["2 genuine webhooks were answered 401"]);

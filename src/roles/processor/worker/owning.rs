@@ -2,22 +2,26 @@
 
 use std::time::Duration;
 
-use super::super::partition::{Owned, Place, state_of};
+use super::super::partition::{Owned, Place, ends_too_early, state_of};
 use super::{Error, FAILURES_IN_A_ROW_MAX, State, WAIT_MAX, Worker};
 use crate::coalesce::Limits;
 use crate::consume::{self, Input, Source};
 use crate::emit::Steps;
 use crate::lifecycle::Instant;
 use crate::model::{Offset, Partition};
-use crate::observe::causes;
+use crate::observe::{Outage, causes};
 
-/// How long the committed offsets and a seek to them are tried for together at least, before the process ends: brokers may
-/// need a minute for an election.
-pub(super) const PATIENCE_MIN: Duration = Duration::from_secs(90);
+/// How long the committed offsets and a seek to them are tried for together at least, before the process ends: as long as an
+/// outage of all brokers is waited for. With a transaction before it stays below `max.poll.interval.ms`.
+pub(super) const PATIENCE_MIN: Duration = Duration::from_secs(240);
 
 /// How much longer than a transaction they are tried for: the offsets of a dead owner's last one are not told before its
 /// timeout has passed, and its coordinator looks for such transactions every ten seconds.
 pub(super) const PATIENCE_BEYOND_TRANSACTION: Duration = Duration::from_secs(20);
+
+/// How long a log must be told to end before what was read of it, until that is believed. A broker that was deposed and does not
+/// know it yet tells an old end, to a client that has not heard of its successor either: clients look every ten seconds.
+pub(super) const SHORT_LOG_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How often a seek may find a partition not being read, which passes right after an assignment, before it is
 /// taken over anew.
@@ -30,6 +34,8 @@ const CHUNK_BYTES_MIN: usize = 1 << 20;
 struct Tries {
     failures: u32,
     began: Instant,
+    /// What is said of it.
+    outage: Outage,
 }
 
 impl<S, E> Worker<S, E>
@@ -39,11 +45,13 @@ where
 {
     /// Takes partitions over from the state that the group has committed for them.
     pub(super) fn take_over(&self, state: &mut State, partitions: &[Partition]) -> Result<(), Error> {
-        let positions = self.restore(state, partitions, &mut self.tries())?;
+        let mut tries = self.tries();
+        let positions = self.restore(state, partitions, &mut tries)?;
         self.source.start(&positions).map_err(|source| Error::Consume {
             worker: self.number,
             source,
         })?;
+        self.goes_on(&tries);
         state.joined = true;
         self.gate.ready();
         self.metrics.assigned.inc_by(partitions.len() as u64);
@@ -63,7 +71,10 @@ where
         for attempt in 1.. {
             let positions = self.restore(state, partitions, &mut tries)?;
             match self.source.rewind(&positions) {
-                Ok(()) => break,
+                Ok(()) => {
+                    self.goes_on(&tries);
+                    break;
+                }
                 Err(source @ consume::Error::Rejoin { .. }) if attempt >= SEEKS_REFUSED_MAX => {
                     self.rejoin(state, &source);
                     break;
@@ -135,6 +146,20 @@ where
         Tries {
             failures: 0,
             began: self.clock.instant(),
+            outage: Outage::default(),
+        }
+    }
+
+    /// Says that what was tried again is done.
+    fn goes_on(&self, tries: &Tries) {
+        if let Some(over) = tries.outage.over(self.clock.instant()) {
+            let (after, failures) = (over.lasted, over.failures);
+            tracing::info!(
+                worker = self.number,
+                ?after,
+                failures,
+                "the brokers told the committed offsets"
+            );
         }
     }
 
@@ -144,23 +169,37 @@ where
         partitions: &[Partition],
         tries: &mut Tries,
     ) -> Result<Vec<consume::Committed>, Error> {
-        let before = tries.failures;
+        let mut short_since = None;
         loop {
             match self.source.committed(partitions) {
                 Ok(committed) => {
-                    let failures = tries.failures - before;
-                    if failures > 0 {
-                        tracing::info!(
-                            worker = self.number,
-                            failures,
-                            "the brokers told the committed offsets"
-                        );
+                    let Some(short) = committed.iter().find(|one| ends_too_early(one)) else {
+                        return Ok(committed);
+                    };
+                    let since = *short_since.get_or_insert_with(|| self.clock.instant());
+                    if self.elapsed(since) >= SHORT_LOG_PATIENCE || self.stop.is_cancelled() {
+                        return Ok(committed);
                     }
-                    return Ok(committed);
+                    self.doubt(short, tries);
                 }
                 Err(source) => self.endure(source, tries)?,
             }
         }
+    }
+
+    /// Waits before the next question about a log that is told to end before what was read of it.
+    fn doubt(&self, short: &consume::Committed, tries: &mut Tries) {
+        tries.failures += 1;
+        if let Some(left_out) = tries.outage.failed(self.clock.instant()) {
+            tracing::warn!(
+                worker = self.number,
+                partition = %short.partition,
+                log_end = %short.log_end,
+                left_out,
+                "a log is told to end before what was read of it: asks again for {SHORT_LOG_PATIENCE:?}, its leader may be an old one"
+            );
+        }
+        self.pause(tries.failures);
     }
 
     /// Waits before the next try, or gives up: at once where no try can help, else when it has been tried for long enough.
@@ -177,9 +216,13 @@ where
         }
         tries.failures += 1;
         let error = causes(&source);
-        if tries.failures == 1 && !matches!(source, consume::Error::Rebalanced { .. }) {
+        // A rebalance is no failure, however many questions it makes void.
+        if !matches!(source, consume::Error::Rebalanced { .. })
+            && let Some(left_out) = tries.outage.failed(self.clock.instant())
+        {
+            self.gate.not_ready("waits for the committed offsets");
             tracing::warn!(
-                worker = self.number, %error,
+                worker = self.number, %error, left_out,
                 "the consumer tries again, for up to {patience:?}"
             );
         } else {
@@ -253,9 +296,8 @@ where
         })?;
         while !self.source.is_closed() && self.elapsed(began) < self.settings.drain_timeout {
             match self.source.poll(WAIT_MAX) {
-                Input::Revoked(partitions) | Input::Lost(partitions) => {
-                    self.release(state, &partitions, "revoked")?
-                }
+                Input::Revoked(partitions) => self.release(state, &partitions, "revoked")?,
+                Input::Lost(partitions) => self.release(state, &partitions, "lost")?,
                 Input::Assigned(partitions) => {
                     self.source
                         .release(&partitions)

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::runtime::Runtime;
 
-use super::owning::{PATIENCE_BEYOND_TRANSACTION, PATIENCE_MIN};
+use super::owning::{PATIENCE_BEYOND_TRANSACTION, PATIENCE_MIN, SHORT_LOG_PATIENCE};
 use super::*;
 use crate::coalesce::{ChunkLimits, DedupeHorizon, Limits};
 use crate::consume::{Committed, Error as Refused, GroupProtocol, Record};
@@ -15,7 +15,7 @@ use crate::emit::Failed;
 use crate::emit::protocol::{Action, Fact};
 use crate::kafka::{self, TopicNames};
 use crate::lifecycle::Readiness;
-use crate::model::{Lanes, Offset};
+use crate::model::{Checkpoint, Lanes, Offset, Run, RunCause};
 use crate::wire::checkpoint_v1;
 
 /// What the clients see and what the test says.
@@ -27,6 +27,8 @@ struct Ground {
     positions: BTreeMap<Partition, i64>,
     committed: BTreeMap<Partition, (Offset, String)>,
     log_starts: BTreeMap<Partition, i64>,
+    /// So many answers tell that logs end at their beginning.
+    short_answers: u32,
     /// A transaction with this partition is never committed.
     refused: Option<Partition>,
     /// Questions are not answered in time, but for one in so many, and seeks never are.
@@ -109,6 +111,9 @@ impl Source for Client {
         {
             return Err(self.not_answered());
         }
+        let is_short = ground.short_answers > 0;
+        ground.short_answers = ground.short_answers.saturating_sub(1);
+        let log_end = if is_short { 0 } else { 1_000_000 };
         let committed = partitions.iter().map(|partition| {
             let committed = ground.committed.get(partition).cloned();
             let log_start = ground.log_starts.get(partition).copied().unwrap_or(0);
@@ -117,7 +122,7 @@ impl Source for Client {
                 offset: committed.as_ref().map(|(offset, _)| *offset),
                 metadata: committed.map(|(_, metadata)| metadata).unwrap_or_default(),
                 log_start: Offset::new(log_start).unwrap(),
-                log_end: Offset::new(1_000_000).unwrap(),
+                log_end: Offset::new(log_end).unwrap(),
             }
         });
         Ok(committed.collect())
@@ -446,4 +451,44 @@ fn a_worker_that_is_to_stop_does_not_ask_for_long() {
     bench.input(Input::Error(rewind)).expect_err("it gives up");
     // The first was asked when the partition was assigned.
     assert_eq!(bench.ground.borrow().asked, 2 + FAILURES_IN_A_ROW_MAX);
+}
+
+/// A broker that does not know yet that another leads its partition tells an old end: counting again from there is not undone.
+#[test]
+fn a_log_that_seems_to_end_early_is_asked_for_again_before_that_is_believed() {
+    let run = Run {
+        started_at: Timestamp::from_millis(7),
+        start: Offset::ZERO,
+        cause: RunCause::First,
+    };
+    let checkpoint = Checkpoint {
+        position: Offset::new(40).unwrap(),
+        ..Checkpoint::begin(run)
+    };
+    for (short_answers, expected) in [
+        (0, RunCause::First),
+        (4, RunCause::First),
+        (u32::MAX, RunCause::Retention),
+    ] {
+        let mut bench = Bench::new();
+        bench.ground.borrow_mut().short_answers = short_answers;
+        let metadata = checkpoint_v1::encode(&checkpoint, 4_096);
+        let committed = (checkpoint.committed_offset(), metadata);
+        bench
+            .ground
+            .borrow_mut()
+            .committed
+            .insert(partition(0), committed);
+        let began = bench.clock.instant();
+        bench.input(Input::Assigned(vec![partition(0)])).unwrap();
+        let lasted = bench.clock.instant().since(began);
+        let run = bench.state.owned[&partition(0)].coalescer.run();
+        assert_eq!(run.cause, expected, "{short_answers}");
+        assert_eq!(
+            lasted >= SHORT_LOG_PATIENCE,
+            expected == RunCause::Retention,
+            "{lasted:?}"
+        );
+        assert!(lasted < SHORT_LOG_PATIENCE * 2, "{lasted:?}");
+    }
 }
