@@ -28,11 +28,9 @@ use crate::support::say;
 /// The variable that asks for campaigns.
 const ASKED: &str = "FRONTSTREAM_CAMPAIGN";
 
-/// The short campaigns: one in each group protocol, with one worker and with several, static members and dynamic ones.
-const SHORT: [&str; 2] = [
-    "seed=11 faults=25 protocol=classic workers=1 members=static",
-    "seed=22 faults=25 protocol=consumer workers=2 members=dynamic",
-];
+/// The short campaigns, beside those that failed once: together they are of both group protocols, with one worker and with several,
+/// static members and dynamic ones.
+const SHORT: [&str; 1] = ["seed=11 faults=25 protocol=classic workers=1 members=static"];
 
 #[test]
 fn the_short_campaigns_find_nothing() {
