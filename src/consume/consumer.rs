@@ -150,6 +150,12 @@ impl Error {
         }
     }
 
+    /// Makes the error of an answer that may be of a broker that no longer leads the partition: ask again.
+    pub fn doubtful(attempt: &'static str) -> Self {
+        let source = KafkaError::OffsetFetch(RDKafkaErrorCode::NotLeaderForPartition);
+        Self::Retry { attempt, source }
+    }
+
     /// Says whether the worker can go on, after what the error is named for.
     pub fn passes(&self) -> bool {
         match self {

@@ -177,18 +177,25 @@ where
                         return Ok(committed);
                     };
                     let since = *short_since.get_or_insert_with(|| self.clock.instant());
-                    if self.elapsed(since) >= SHORT_LOG_PATIENCE || self.stop.is_cancelled() {
+                    if self.elapsed(since) >= SHORT_LOG_PATIENCE {
                         return Ok(committed);
                     }
-                    self.doubt(short, tries);
+                    self.doubt(short, tries)?;
                 }
                 Err(source) => self.endure(source, tries)?,
             }
         }
     }
 
-    /// Waits before the next question about a log that is told to end before what was read of it.
-    fn doubt(&self, short: &consume::Committed, tries: &mut Tries) {
+    /// Waits before the next question about a log that is told to end before what was read of it. Whoever is to stop has no time
+    /// for that, and must not commit what it doubts: it leaves the partition to the next owner.
+    fn doubt(&self, short: &consume::Committed, tries: &mut Tries) -> Result<(), Error> {
+        if self.stop.is_cancelled() {
+            return Err(Error::Consume {
+                worker: self.number,
+                source: consume::Error::doubtful("learn where a log ends before the stop"),
+            });
+        }
         tries.failures += 1;
         if let Some(left_out) = tries.outage.failed(self.clock.instant()) {
             tracing::warn!(
@@ -200,6 +207,7 @@ where
             );
         }
         self.pause(tries.failures);
+        Ok(())
     }
 
     /// Waits before the next try, or gives up: at once where no try can help, else when it has been tried for long enough.

@@ -492,3 +492,23 @@ fn a_log_that_seems_to_end_early_is_asked_for_again_before_that_is_believed() {
         assert!(lasted < SHORT_LOG_PATIENCE * 2, "{lasted:?}");
     }
 }
+
+#[test]
+fn what_is_doubted_is_not_committed_by_a_stop() {
+    let mut bench = Bench::assigned(&[partition(0)]);
+    while !bench.ground.borrow().committed.contains_key(&partition(0)) {
+        bench.turn().unwrap();
+    }
+    let before = bench.ground.borrow().committed.clone();
+    bench.ground.borrow_mut().short_answers = u32::MAX;
+    bench.worker.stop.cancel();
+    let source = KafkaError::MessageConsumption(RDKafkaErrorCode::IllegalGeneration);
+    let rewind = Refused::new("read", kafka::Class::Abortable, source);
+    let error = bench.input(Input::Error(rewind)).expect_err("it gives up");
+    assert_eq!(error.exit(), Exit::Outside, "{error}");
+    assert_eq!(bench.ground.borrow().committed, before);
+    assert!(
+        bench.state.owned.is_empty(),
+        "nothing is left that a stop could commit"
+    );
+}
