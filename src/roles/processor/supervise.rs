@@ -42,9 +42,13 @@ pub(super) async fn supervise(
                     let exit = error.exit();
                     anyhow::Error::new(error).context(exit)
                 }
-                Err(panic) => anyhow::Error::new(panic)
-                    .context("a worker panicked, which is a bug")
-                    .context(Exit::Defect),
+                Err(panic) => {
+                    // Which one is not told; of those left behind it is no longer in its call.
+                    left_behind.retain(|worker| watchdogs[*worker].is_overdue());
+                    anyhow::Error::new(panic)
+                        .context("a worker panicked, which is a bug")
+                        .context(Exit::Defect)
+                }
             },
             worker = next_overdue(watchdogs, &left_behind) => {
                 left_behind.insert(worker);
@@ -146,6 +150,37 @@ mod tests {
         let said = format!("{error:#}");
         assert!(said.contains("worker 0 does not come back"), "{said}");
         assert!(!said.contains("drain timeout"), "{said}");
+    }
+
+    /// Of three workers one is left behind and panics then; the third is still waited for.
+    #[tokio::test]
+    async fn a_panic_of_who_was_left_behind_does_not_cut_the_others_short() {
+        let stop = Stop::new();
+        let watchdogs = [Watchdog::default(), Watchdog::default()];
+        let (watched, stopped) = (watchdogs[0].clone(), stop.clone());
+        let mut workers = JoinSet::new();
+        workers.spawn(async move {
+            let _call = watched.guard(Duration::ZERO);
+            stopped.cancelled().await;
+            panic!("came back, and was not expected any more");
+        });
+        let (finishes, finished) = tokio::sync::oneshot::channel();
+        let stopped = stop.clone();
+        workers.spawn(async move {
+            stopped.cancelled().await;
+            tokio::time::sleep(LOOK_AGAIN * 2).await;
+            finishes.send(()).expect("it is waited for");
+            (1, Ok(()))
+        });
+        let error = supervise(workers, &watchdogs, &stop, Duration::from_secs(60))
+            .await
+            .expect_err("one hung");
+        assert_eq!(
+            error.downcast_ref::<Exit>(),
+            Some(&Exit::Outside),
+            "the first cause"
+        );
+        finished.await.expect("the other came to its end");
     }
 
     /// One that comes back late is no failure.

@@ -4,10 +4,12 @@
 //! ever open across a poll, and a rebalance is answered between two transactions.
 
 mod owning;
+mod rejoins;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use self::rejoins::Rejoins;
 use super::aborts::Aborts;
 use super::metrics::Metrics;
 use super::partition::{Losses, Owned, UnreadableMetadata};
@@ -64,6 +66,16 @@ pub enum Error {
         /// The last failure.
         source: Box<emit::Error>,
     },
+    /// Taking the partitions over anew does not help.
+    #[error(
+        "worker {worker} gave its partitions back {FAILURES_IN_A_ROW_MAX} times in a row, now because {why}"
+    )]
+    KeepsRejoining {
+        /// Which one of its process.
+        worker: usize,
+        /// The last cause.
+        why: String,
+    },
     /// The client does not come back from a call whose time is up: this process ends without it.
     #[error(
         "worker {worker} does not come back from sending the offsets of its transaction, although its time is up: the \
@@ -86,7 +98,10 @@ impl Error {
             Self::Consume { source, .. } => source.exit(),
             Self::Emit { source, .. } => source.exit(),
             Self::Decode(super::decode::Error::NoRegistry(_)) => Exit::Usage,
-            Self::KeepsFailing { .. } | Self::Overdue { .. } | Self::Decode(_) => Exit::Outside,
+            Self::KeepsFailing { .. }
+            | Self::KeepsRejoining { .. }
+            | Self::Overdue { .. }
+            | Self::Decode(_) => Exit::Outside,
         }
     }
 }
@@ -119,6 +134,7 @@ pub struct State {
     joined: bool,
     /// All partitions are being given back, to be taken over anew.
     rejoining: bool,
+    rejoins: Rejoins,
     /// The time of day when the clock was last read.
     looked_at: Timestamp,
     committed_at: Instant,
@@ -159,6 +175,7 @@ where
             owned: BTreeMap::new(),
             joined: false,
             rejoining: false,
+            rejoins: Rejoins::default(),
             looked_at: self.clock.now(),
             committed_at: now,
             position_committed_at: now,
@@ -196,8 +213,7 @@ where
         }
         self.close_due(state);
         self.commit_if_due(state)?;
-        self.show(state);
-        Ok(())
+        self.show(state)
     }
 
     /// Does about an error of the consumer what it is named for.
@@ -222,10 +238,7 @@ where
                 let partitions: Vec<_> = state.owned.keys().copied().collect();
                 self.rewind(state, &partitions)
             }
-            consume::Error::Rejoin { .. } => {
-                self.rejoin(state, &causes(&error));
-                Ok(())
-            }
+            consume::Error::Rejoin { .. } => self.rejoin(state, &causes(&error)),
             consume::Error::Unreleased { .. }
             | consume::Error::Expelled { .. }
             | consume::Error::Fenced { .. }
@@ -477,9 +490,9 @@ where
     }
 
     /// Tells readiness and metrics how things stand, a few times a second.
-    fn show(&self, state: &mut State) {
+    fn show(&self, state: &mut State) -> Result<(), Error> {
         if self.elapsed(state.shown_at) < WAIT_MAX {
-            return;
+            return Ok(());
         }
         state.shown_at = self.clock.instant();
         if self.source.is_disconnected() {
@@ -504,7 +517,7 @@ where
             self.rejoin(
                 state,
                 &format_args!("partition {partition} has no owner in the group"),
-            );
+            )?;
         }
         if state.aborts.are_over()
             && let Some(over) = state.aborts.outage.over(state.shown_at)
@@ -529,8 +542,9 @@ where
             self.rejoin(
                 state,
                 &format_args!("partition {partition} has records and is not read"),
-            );
+            )?;
         }
+        Ok(())
     }
 }
 

@@ -76,7 +76,7 @@ where
                     break;
                 }
                 Err(source @ consume::Error::Rejoin { .. }) if attempt >= SEEKS_REFUSED_MAX => {
-                    self.rejoin(state, &source);
+                    self.rejoin(state, &source)?;
                     break;
                 }
                 Err(source) => self.endure(source, &mut tries)?,
@@ -86,20 +86,33 @@ where
     }
 
     /// Gives all partitions back and takes them over anew: the only way to read on where a position was not in the log
-    /// any more. Which range was lost is said when the partition is restored.
-    pub(super) fn rejoin(&self, state: &mut State, why: &dyn std::fmt::Display) {
+    /// any more. Which range was lost is said when the partition is restored. More and more slowly where that does not
+    /// help, and at last not at all.
+    pub(super) fn rejoin(&self, state: &mut State, why: &dyn std::fmt::Display) -> Result<(), Error> {
         // Without a partition there is none to give back, and nothing that would tell when to ask for them again.
         if state.rejoining || state.owned.is_empty() {
-            return;
+            return Ok(());
+        }
+        let in_a_row = state.rejoins.one_more(self.clock.instant());
+        if in_a_row >= FAILURES_IN_A_ROW_MAX {
+            return Err(Error::KeepsRejoining {
+                worker: self.number,
+                why: why.to_string(),
+            });
         }
         tracing::warn!(
             worker = self.number,
             %why,
+            in_a_row,
             "gives its partitions back, to take them over anew"
         );
+        if in_a_row > 1 {
+            self.pause(in_a_row - 1);
+        }
         (state.rejoining, state.joined) = (true, false);
         self.metrics.rewinds.inc();
         self.source.unsubscribe();
+        Ok(())
     }
 
     /// Builds the coalescers of `partitions` from what is committed; returns where to read each from.

@@ -414,6 +414,38 @@ fn an_error_without_a_partition_ends_no_worker() {
     }
 }
 
+/// Reading goes on a little each time, and the position leaves the log again: ten in a row end the process, of those that are
+/// two minutes apart none does.
+#[test]
+fn partitions_are_not_taken_over_anew_for_ever() {
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    for (apart, taken_over) in [(minutes(1), Some(9)), (minutes(2), None)] {
+        let mut bench = Bench::assigned(&[partition(0)]);
+        let ended = (0..30).find_map(|times| {
+            bench.turn().expect("reads on");
+            bench.clock.pass(apart);
+            let source = KafkaError::MessageConsumption(RDKafkaErrorCode::OffsetOutOfRange);
+            let gone = Refused::new("read", kafka::Class::OutOfRange, source);
+            if let Err(error) = bench.input(Input::Error(gone)) {
+                return Some((times, error));
+            }
+            bench
+                .input(Input::Revoked(vec![partition(0)]))
+                .expect("given back");
+            bench
+                .input(Input::Assigned(vec![partition(0)]))
+                .expect("taken over");
+            None
+        });
+        let times = ended.as_ref().map(|(times, _)| *times);
+        assert_eq!(times, taken_over, "{apart:?} apart");
+        if let Some((_, error)) = ended {
+            assert_eq!(error.exit(), Exit::Outside);
+            assert!(error.to_string().contains("10 times in a row"), "{error}");
+        }
+    }
+}
+
 /// Offsets behind a dead owner's transaction are told when its timeout has passed; what is asked then shares the time.
 #[test]
 fn the_committed_offsets_are_waited_for_as_long_as_a_transaction_may_take() {

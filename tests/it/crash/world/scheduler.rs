@@ -183,6 +183,7 @@ fn exit_of(error: &Error) -> &'static str {
     match error {
         Error::Metadata(_) | Error::Decode(_) => panic!("no fault explains it: {error}"),
         Error::KeepsFailing { .. } => "exit: aborted too often",
+        Error::KeepsRejoining { .. } => "exit: taken over anew too often",
         Error::Overdue { .. } => unreachable!("it is their supervisor who says so"),
         Error::Consume { source, .. } => match source {
             // The model's members know who they are.
