@@ -458,16 +458,27 @@ where
             self.metrics.coalesced(&owned.coalescer.counts());
         }
         let partitions: Vec<_> = state.owned.keys().copied().collect();
-        for together in state.aborts.apart(&partitions) {
+        self.commit_last(state, &partitions, |error| {
+            tracing::warn!(
+                worker = self.number,
+                error = %causes(error),
+                "the last transaction was aborted: the open work is left to the next owner"
+            );
+        })
+    }
+
+    /// Commits what there is of partitions that are given away. What is refused goes to `refused` and is left to the next
+    /// owner, who goes on from what was committed before: nothing is lost, some is read again.
+    fn commit_last(
+        &self,
+        state: &mut State,
+        partitions: &[Partition],
+        refused: impl Fn(&emit::Error),
+    ) -> Result<(), Error> {
+        for together in state.aborts.apart(partitions) {
             match self.commit(state, &together) {
                 Ok(()) => {}
-                Err(error) if error.passes() => {
-                    tracing::warn!(
-                        worker = self.number,
-                        error = %causes(&error),
-                        "the last transaction was aborted: the open work is left to the next owner"
-                    );
-                }
+                Err(error) if error.passes() => refused(&error),
                 Err(source) => {
                     return Err(Error::Emit {
                         worker: self.number,

@@ -255,25 +255,13 @@ where
 
     /// Commits what is there while the generation still allows it, then gives the partitions back.
     pub(super) fn hand_over(&self, state: &mut State, partitions: &[Partition]) -> Result<(), Error> {
-        for together in state.aborts.apart(partitions) {
-            match self.commit(state, &together) {
-                Ok(()) => {}
-                Err(error) if error.passes() => {
-                    // The next owner goes on from what was committed before: nothing is lost, some is read again.
-                    tracing::info!(
-                        worker = self.number,
-                        error = %causes(&error),
-                        "the last transaction before a handover was refused"
-                    );
-                }
-                Err(source) => {
-                    return Err(Error::Emit {
-                        worker: self.number,
-                        source,
-                    });
-                }
-            }
-        }
+        self.commit_last(state, partitions, |error| {
+            tracing::info!(
+                worker = self.number,
+                error = %causes(error),
+                "the last transaction before a handover was refused"
+            );
+        })?;
         self.release(state, partitions, "revoked")
     }
 
