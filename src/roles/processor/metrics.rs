@@ -30,6 +30,7 @@ pub struct Metrics {
     pub(super) assigned: IntCounter,
     pub(super) revoked: IntCounterVec,
     pub(super) rewinds: IntCounter,
+    pub(super) short_logs: IntCounter,
     pub(super) runs: IntCounterVec,
     pub(super) lost_range: IntCounter,
 }
@@ -111,6 +112,10 @@ impl Metrics {
             rewinds: count(
                 "rewinds_total",
                 "Times windows were dropped to go on from the committed offset.",
+            )?,
+            short_logs: count(
+                "short_log_answers_total",
+                "Answers that a log ends before what was read of it, and that were not believed yet.",
             )?,
             runs: count_by("runs_started_total", "Runs begun, by cause.", &["cause"])?,
             lost_range: count(

@@ -223,6 +223,11 @@ impl Source for Member {
         if !self.world.enter(&self.client) {
             return Err(self.dead(attempt));
         }
+        let is_old = self.world.tells_old_ends();
+        if is_old {
+            self.world.count("old end of a log told");
+            self.world.disturb();
+        }
         let answers = {
             let broker = self.world.broker.borrow();
             broker.tell(|| format!("  told {} of {partitions:?}: {offsets:?}", self.client.seat));
@@ -233,7 +238,7 @@ impl Source for Member {
                     offset: position.as_ref().map(|position| position.offset),
                     metadata: position.map(|position| position.metadata).unwrap_or_default(),
                     log_start: log.start,
-                    log_end: log.end,
+                    log_end: if is_old { log.start } else { log.end },
                 }
             });
             answers.collect()

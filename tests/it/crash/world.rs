@@ -36,6 +36,11 @@ pub(super) const DELAY_SLACK_US: u64 = 5_000;
 /// How many scheduler actions one run has before its faults end.
 const ACTIONS: u64 = 900;
 
+/// How long brokers tell old ends at most: a client that asks the wrong one learns of the right one within ten seconds, and looks
+/// again after a question that was not answered.
+const OLD_ENDS_US: u64 = 12_000_000;
+const OLD_ENDS_APART_US: u64 = 60_000_000;
+
 /// How many more it may take until everything is committed.
 const ACTIONS_TO_END_MAX: u64 = 12_000;
 
@@ -123,6 +128,8 @@ pub(super) struct World {
     /// Nothing befalls them any more but retention.
     ending: Cell<bool>,
     away_until_us: Cell<u64>,
+    /// Until then a broker that was deposed and does not know it tells old ends of its logs.
+    old_ends_until_us: Cell<u64>,
     /// The processes are stopped for an operator, who waits for the group to be empty.
     reset_wanted: Cell<bool>,
     actions: Cell<u64>,
@@ -250,6 +257,7 @@ impl World {
             stormy: Cell::new(true),
             ending: Cell::new(false),
             away_until_us: Cell::new(0),
+            old_ends_until_us: Cell::new(0),
             reset_wanted: Cell::new(false),
             actions: Cell::new(0),
             events: Cell::new(0),
@@ -366,11 +374,22 @@ impl World {
         self.broker.borrow().now_us < self.away_until_us.get()
     }
 
+    /// Says whether the brokers tell an old end of a log, which passes within [`OLD_ENDS_US`].
+    pub(super) fn tells_old_ends(&self) -> bool {
+        let now_us = self.broker.borrow().now_us;
+        // One election does not follow upon the other.
+        if now_us >= self.old_ends_until_us.get() + OLD_ENDS_APART_US && self.chance(60) {
+            self.old_ends_until_us.set(now_us + self.below(OLD_ENDS_US));
+        }
+        now_us < self.old_ends_until_us.get()
+    }
+
     /// The faults are over: everything is read, closed and committed, within a bounded number of actions.
     fn finish(self: &Rc<Self>) {
         self.stormy.set(false);
         self.ending.set(true);
         self.away_until_us.set(0);
+        self.old_ends_until_us.set(0);
         self.broker.borrow_mut().promise.settled_us = None;
         let until = self.actions.get() + ACTIONS_TO_END_MAX;
         while !self.is_complete() {

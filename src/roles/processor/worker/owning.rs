@@ -12,7 +12,8 @@ use crate::model::{Offset, Partition};
 use crate::observe::{Outage, causes};
 
 /// How long the committed offsets and a seek to them are tried for together at least, before the process ends: as long as an
-/// outage of all brokers is waited for. With a transaction before it stays below `max.poll.interval.ms`.
+/// outage of all brokers is waited for. It stays below `max.poll.interval.ms`, unless a transaction was waited for as long
+/// before it: then the group takes the partitions away, and the worker joins again.
 pub(super) const PATIENCE_MIN: Duration = Duration::from_secs(240);
 
 /// How much longer than a transaction they are tried for: the offsets of a dead owner's last one are not told before its
@@ -191,6 +192,8 @@ where
                     };
                     let since = *short_since.get_or_insert_with(|| self.clock.instant());
                     if self.elapsed(since) >= SHORT_LOG_PATIENCE {
+                        // What is believed is said when the partition is restored: nothing has passed.
+                        tries.outage = Outage::default();
                         return Ok(committed);
                     }
                     self.doubt(short, tries)?;
@@ -210,7 +213,9 @@ where
             });
         }
         tries.failures += 1;
+        self.metrics.short_logs.inc();
         if let Some(left_out) = tries.outage.failed(self.clock.instant()) {
+            self.gate.not_ready("waits for the end of a log");
             tracing::warn!(
                 worker = self.number,
                 partition = %short.partition,
