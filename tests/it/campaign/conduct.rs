@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fs;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use frontstream::lifecycle::{Clock, Instant};
 use frontstream::model::Timestamp;
 
 use super::faults::{Struck, strike};
+use super::findings;
 use super::load::{self, Ledger};
 use super::options::Options;
 use super::plan::{Claim, Kind, Planned, plan};
@@ -34,24 +35,8 @@ const CALM: Duration = Duration::from_secs(10);
 /// on a machine that three brokers, five processes and the load share.
 const LATE_AFTER: Duration = Duration::from_millis(2_500);
 
-/// So many windows live in the last calm alone: of every third of a second, and of twenty at most.
-const UNDISTURBED_MIN: f64 = 20.0;
-const UNDISTURBED_SECONDS: f64 = 0.33;
-
-/// What a genuine webhook may be answered: stored, not stored now, or nothing at all (0).
-const ANSWERS: [u16; 3] = [0, 200, 503];
-
-/// A kind of fault that is tried so often and never takes place cannot, and a campaign of so many faults of which fewer than so
-/// many of a hundred take place says little.
-const TRIES_MIN: usize = 3;
-const FAULTS_MIN: usize = 20;
-const HIT_PERCENT_MIN: usize = 80;
-
 /// After the last fault everything must be counted within this time.
 const CATCH_UP: Duration = Duration::from_secs(120);
-
-/// After that, every process must be ready within this time.
-const READY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A fault that was struck.
 #[derive(Clone, Debug)]
@@ -118,7 +103,8 @@ pub(crate) fn run(options: &Options) {
 
 /// Says why a campaign on this build of the product could not step its clock, if it is to.
 fn without_clock_hook(options: &Options) -> Option<String> {
-    let binary = options.binary.as_deref()?;
+    let own = Path::new(env!("CARGO_BIN_EXE_frontstream"));
+    let binary = options.binary.as_deref().unwrap_or(own);
     let steps = |planned: &Planned| planned.kind == Kind::ClockStepped;
     if !plan(options).iter().any(steps) {
         return None;
@@ -149,7 +135,7 @@ fn keep(stage: &Stage) {
 /// Says, when a campaign fails in whatever way, how to repeat it and where everything is.
 struct Kept<'k> {
     command: &'k str,
-    dir: &'k std::path::Path,
+    dir: &'k Path,
 }
 
 impl Drop for Kept<'_> {
@@ -245,30 +231,26 @@ fn conduct(stage: &Stage) -> Outcome {
         signals.load_is_over.store(true, Ordering::Relaxed);
         let ledger = load.join().expect("the load ran");
         let stories = std::mem::take(&mut signals.lock().stories);
-        let mut findings = broken(&stories);
+        let mut findings = findings::broken(&stories);
         if !holds_within(CATCH_UP, || evidence(stage, &ledger, &stories, open) == 0) {
             findings.push(format!(
                 "not everything is counted {CATCH_UP:?} after the last fault"
             ));
         }
-        findings.extend(not_ready(stage));
+        findings.extend(findings::not_ready(stage));
         finish(stage, &mut findings);
-        findings.extend(stage.unexpected_ends());
         drop(ends);
         keeper.join().expect("the keeper ran");
         events.join().expect("everything on front.events was read");
         refreshes.join().expect("everything on front.refresh was read");
         let verdict = evidence(stage, &ledger, &stories, judge);
         findings.splice(0..0, verdict.findings());
-        findings.extend(strange_answers(&ledger));
-        findings.extend(too_few_hits(&stories));
-        let least = (stage.options.rate * UNDISTURBED_SECONDS).min(UNDISTURBED_MIN);
-        if (verdict.undisturbed as f64) < least {
-            findings.push(format!(
-                "only {} windows lived undisturbed: lateness was hardly looked at",
-                verdict.undisturbed
-            ));
-        }
+        findings.extend(findings::afterwards(
+            stage,
+            &ledger,
+            &stories,
+            verdict.undisturbed,
+        ));
         Outcome {
             options: stage.options.clone(),
             stories,
@@ -278,59 +260,6 @@ fn conduct(stage: &Stage) -> Outcome {
             findings,
         }
     })
-}
-
-/// Returns the faults that could not be done or put right.
-fn broken(stories: &[Story]) -> Vec<String> {
-    let broken = stories.iter().filter_map(|story| match &story.struck {
-        Struck::Broken(why) => Some(format!("fault {} broke: {why}", story.planned.number)),
-        Struck::Hit(_) | Struck::Missed(_) | Struck::InVain(_) => None,
-    });
-    broken.collect()
-}
-
-/// Returns who is not ready although nothing disturbs it any more.
-fn not_ready(stage: &Stage) -> Vec<String> {
-    let slots = stage.fleet.all();
-    let not_ready = slots.filter(|slot| !holds_within(READY_PATIENCE, || slot.is_ready()));
-    not_ready
-        .map(|slot| format!("{} does not get ready after the last fault", slot.name))
-        .collect()
-}
-
-/// Returns the answers that no genuine webhook may get.
-fn strange_answers(ledger: &Ledger) -> Vec<String> {
-    let strange = ledger
-        .answers
-        .iter()
-        .filter(|(status, _)| !ANSWERS.contains(status));
-    strange
-        .map(|(status, times)| format!("{times} genuine webhooks were answered {status}"))
-        .collect()
-}
-
-/// Says which faults were tried and did not take place as they should.
-fn too_few_hits(stories: &[Story]) -> Vec<String> {
-    let is_hit = |story: &&Story| matches!(story.struck, Struck::Hit(_));
-    let mut findings = Vec::new();
-    for kind in Kind::all() {
-        let of_kind: Vec<_> = stories
-            .iter()
-            .filter(|story| story.planned.kind == kind)
-            .collect();
-        if of_kind.len() >= TRIES_MIN && !of_kind.iter().any(is_hit) {
-            findings.push(format!(
-                "{} was tried {} times and never took place",
-                kind.name(),
-                of_kind.len()
-            ));
-        }
-    }
-    let hits = stories.iter().filter(is_hit).count();
-    if stories.len() >= FAULTS_MIN && hits * 100 < stories.len() * HIT_PERCENT_MIN {
-        findings.push(format!("only {hits} of {} faults took place", stories.len()));
-    }
-    findings
 }
 
 /// Lets the faults happen as planned, several at once where they do not get in each other's way.
@@ -378,8 +307,26 @@ fn inject<'scope>(
 fn calm(stage: &Stage, signals: &Signals) {
     let claimed = signals.lock();
     let claimed = signals.freed.wait_while(claimed, |claimed| claimed.under_way > 0);
-    drop(claimed.expect("a fault that panics ends the campaign"));
-    last(stage.recovery() + CALM);
+    let claimed = claimed.expect("a fault that panics ends the campaign");
+    let times = times_of(stage, &claimed.stories, |_| true);
+    drop(claimed);
+    let over = times.into_iter().map(|(_, until)| until).max();
+    let left = over.map_or(Duration::ZERO, |over| {
+        over.saturating_since(Clock::system().now())
+    });
+    last(left + CALM);
+}
+
+/// When the faults of these kinds, and what follows from them, were at work; what was not done at all left nothing behind.
+pub(crate) fn times_of(
+    stage: &Stage,
+    stories: &[Story],
+    counts: impl Fn(Kind) -> bool,
+) -> Vec<(Timestamp, Timestamp)> {
+    let at_work = |story: &&Story| counts(story.planned.kind) && !matches!(story.struck, Struck::Missed(_));
+    let until = |story: &Story| story.until.plus(stage.recovery_of(story.planned.kind));
+    let stories = stories.iter().filter(at_work);
+    stories.map(|story| (story.from, until(story))).collect()
 }
 
 fn strike_one(stage: &Stage, signals: &Signals, planned: Planned) {
@@ -446,16 +393,7 @@ fn finish(stage: &Stage, findings: &mut Vec<String>) {
 
 /// Asks the judge something about what is known so far.
 fn evidence<T>(stage: &Stage, ledger: &Ledger, stories: &[Story], ask: impl Fn(&Evidence<'_>) -> T) -> T {
-    let disturbed: Vec<_> = stories
-        .iter()
-        .filter(|story| story.planned.kind.delays_refreshes() && !matches!(story.struck, Struck::Missed(_)))
-        .map(|story| {
-            (
-                story.from,
-                story.until.plus(stage.recovery_of(story.planned.kind)),
-            )
-        })
-        .collect();
+    let disturbed = times_of(stage, stories, Kind::delays_refreshes);
     let events = stage
         .record
         .events
@@ -475,56 +413,4 @@ fn evidence<T>(stage: &Stage, ledger: &Ledger, stories: &[Story], ask: impl Fn(&
         disturbed: &disturbed,
         late_after: LATE_AFTER,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn story(kind: Kind, struck: Struck) -> Story {
-        let options = Options::parse("seed=1 faults=1").expect("words");
-        let planned = plan(&options).remove(0);
-        let now = Timestamp::from_millis(0);
-        Story {
-            planned: Planned { kind, ..planned },
-            struck,
-            from: now,
-            until: now,
-        }
-    }
-
-    fn hit(kind: Kind) -> Story {
-        story(kind, Struck::Hit(String::new()))
-    }
-
-    fn missed(kind: Kind) -> Story {
-        story(kind, Struck::Missed(String::new()))
-    }
-
-    #[test]
-    fn faults_that_do_not_take_place_are_found() {
-        let (cut, full) = (Kind::ConnectionsCut, Kind::DiskFull);
-        assert_eq!(too_few_hits(&[missed(cut), missed(cut), hit(cut)]), [""; 0]);
-        assert_eq!(too_few_hits(&[missed(cut), missed(cut), missed(full)]), [""; 0]);
-        assert_eq!(
-            too_few_hits(&[missed(full), missed(full), hit(cut), missed(full)]),
-            ["disk-full was tried 3 times and never took place"]
-        );
-        let mut stories = vec![hit(cut); 16];
-        stories.extend([missed(cut), missed(cut), missed(full), missed(full)]);
-        assert_eq!(too_few_hits(&stories), [""; 0]);
-        stories.push(story(cut, Struck::InVain(String::new())));
-        assert_eq!(too_few_hits(&stories), ["only 16 of 21 faults took place"]);
-    }
-
-    #[test]
-    fn a_genuine_webhook_that_is_refused_is_found() {
-        let mut ledger = Ledger {
-            answers: [(0, 1), (200, 9), (503, 4)].into(),
-            ..Ledger::default()
-        };
-        assert_eq!(strange_answers(&ledger), [""; 0]);
-        ledger.answers.insert(401, 2);
-        assert_eq!(strange_answers(&ledger), ["2 genuine webhooks were answered 401"]);
-    }
 }

@@ -12,6 +12,9 @@ use frontstream::lifecycle::Instant;
 const OUTSIDE: i32 = 3;
 const FENCED: i32 = 5;
 
+/// How a process says that the group still holds its instance id, which a restart may meet without any fault but itself (KIP-848).
+const UNRELEASED: &str = "the group still holds this instance id for the process before";
+
 /// Who wanted a process to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
@@ -43,7 +46,9 @@ pub(crate) struct End {
 /// What a fault does that allows ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Something befalls processes or their group.
+    /// Members come and go, or only receivers are hit: a rebalance at most, which ends no process.
+    Moves,
+    /// Something befalls a process that it can be told of, or a part that processors need.
     Stirs,
     /// Brokers, or the way to them, do not do what they should: a stop may run out of its time.
     Disturbs,
@@ -58,6 +63,7 @@ struct Lasting {
     effect: Effect,
     from: Duration,
     until: Option<Duration>,
+    is_void: bool,
 }
 
 /// The ends of all processes of a campaign, and what allows them.
@@ -112,6 +118,7 @@ impl Ends {
             effect,
             from: self.now(),
             until: None,
+            is_void: false,
         });
         During {
             ends: self,
@@ -122,7 +129,8 @@ impl Ends {
     /// Returns the ends that are not allowed, in words. The consequences of a fault last for `recovery` after it.
     ///
     /// A process may end **by itself** with exit code
-    /// - 3 while any fault is at work: it says that the next start goes on;
+    /// - 3 while a fault is at work that does more than move partitions: it says that the next start goes on; where members only
+    ///   come and go, because the group has not let go of its id yet;
     /// - 5 only while another process can have had its instance id: while a second one had it on purpose, or where requests
     ///   of the slot's process before it were held by the network and could come after its own.
     ///
@@ -151,6 +159,14 @@ pub(crate) struct During<'e> {
     at: usize,
 }
 
+impl During<'_> {
+    /// Nothing was done: it has had no effect.
+    pub(crate) fn void(self) {
+        let mut effects = self.ends.effects();
+        effects[self.at].is_void = true;
+    }
+}
+
 impl Drop for During<'_> {
     fn drop(&mut self) {
         let now = self.ends.now();
@@ -162,7 +178,10 @@ fn is_allowed(end: &End, effects: &[Lasting], recovery: Duration) -> bool {
     match (end.wanted, end.status.code()) {
         (Wanted::StoppedInVain, _) => false,
         (Wanted::Stopped, Some(0)) => true,
-        (Wanted::ByItself, Some(OUTSIDE)) => effects.iter().any(|one| one.overlaps(end.ended, recovery)),
+        (Wanted::ByItself, Some(OUTSIDE)) => effects.iter().any(|one| {
+            let may_end = one.effect != Effect::Moves || end.said.contains(UNRELEASED);
+            may_end && one.overlaps(end.ended, recovery)
+        }),
         (Wanted::Stopped, Some(OUTSIDE)) => effects.iter().any(|one| {
             matches!(one.effect, Effect::Disturbs | Effect::Holds) && one.overlaps(end.ended, recovery)
         }),
@@ -177,7 +196,7 @@ fn may_fence(one: &Lasting, end: &End, recovery: Duration) -> bool {
         return false;
     };
     match &one.effect {
-        Effect::Stirs | Effect::Disturbs => false,
+        Effect::Moves | Effect::Stirs | Effect::Disturbs => false,
         Effect::Takes(taken) => taken == instance && one.overlaps(end.ended, recovery),
         // This one began while requests were held, or when they had just come through.
         Effect::Holds => {
@@ -188,7 +207,7 @@ fn may_fence(one: &Lasting, end: &End, recovery: Duration) -> bool {
 
 impl Lasting {
     fn overlaps(&self, at: Duration, recovery: Duration) -> bool {
-        self.from <= at && self.until.is_none_or(|until| at <= until + recovery)
+        !self.is_void && self.from <= at && self.until.is_none_or(|until| at <= until + recovery)
     }
 }
 
@@ -242,6 +261,7 @@ mod tests {
                 effect: effect.clone(),
                 from: seconds(*from),
                 until: Some(seconds(*until)),
+                is_void: false,
             });
         }
         ends.note(end);
@@ -270,6 +290,31 @@ mod tests {
         let mut aborted = end(Wanted::ByItself, 0);
         aborted.status = ExitStatus::from_raw(6);
         assert!(found(aborted, &disturbed), "a signal that is not ours");
+    }
+
+    #[test]
+    fn a_rebalance_ends_no_process() {
+        let moved = [(Effect::Moves, 0, 30)];
+        assert!(found(end(Wanted::ByItself, 3), &moved));
+        assert!(found(end(Wanted::Stopped, 3), &moved));
+        assert!(found(end(Wanted::ByItself, 5), &moved));
+        let unreleased = || End {
+            said: format!("could not join: {UNRELEASED}"),
+            ..end(Wanted::ByItself, 3)
+        };
+        assert!(!found(unreleased(), &moved));
+        assert!(found(unreleased(), &[(Effect::Moves, 1, 14)]), "long over");
+    }
+
+    #[test]
+    fn what_was_not_done_allows_nothing() {
+        let ends = Ends::default();
+        ends.during(Effect::Disturbs).void();
+        ends.note(End {
+            ended: ends.now(),
+            ..end(Wanted::ByItself, 3)
+        });
+        assert_eq!(ends.unexpected(RECOVERY).len(), 1);
     }
 
     #[test]

@@ -40,7 +40,15 @@ pub(crate) enum Struck {
 pub(crate) fn strike(stage: &Stage, planned: &Planned) -> Struck {
     let target = target_of(planned.kind, planned.target);
     let processor = &stage.fleet.processors[target % PROCESSORS];
-    let _during = stage.fleet.ends.during(effect_of(planned.kind));
+    let during = stage.fleet.ends.during(effect_of(planned.kind));
+    let struck = bring_about(stage, planned, target, processor);
+    if matches!(struck, Struck::Missed(_)) {
+        during.void();
+    }
+    struck
+}
+
+fn bring_about(stage: &Stage, planned: &Planned, target: usize, processor: &Slot) -> Struck {
     match planned.kind {
         Kind::ProcessorKilled => killed(processor, planned),
         Kind::ReceiverKilled => killed(&stage.fleet.receivers[target], planned),
@@ -98,18 +106,17 @@ fn effect_of(kind: Kind) -> Effect {
         | Kind::CommitAnswerLost
         | Kind::ProduceAnswerLost => Effect::Disturbs,
         Kind::ConnectionsStalled | Kind::ConnectionsSlow => Effect::Holds,
+        Kind::ProcessorFrozen | Kind::InstanceIdTaken | Kind::RegistryAway | Kind::TransactionTimedOut => {
+            Effect::Stirs
+        }
         Kind::ProcessorKilled
         | Kind::ReceiverKilled
-        | Kind::ProcessorFrozen
         | Kind::ReceiverFrozen
         | Kind::RebalanceStorm
-        | Kind::InstanceIdTaken
         | Kind::ClockStepped
         | Kind::RetentionPassed
         | Kind::OffsetsReset
-        | Kind::PartitionsAdded
-        | Kind::RegistryAway
-        | Kind::TransactionTimedOut => Effect::Stirs,
+        | Kind::PartitionsAdded => Effect::Moves,
     }
 }
 

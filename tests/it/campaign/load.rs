@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use frontstream::lifecycle::{Clock, Instant};
-use frontstream::model::Priority;
+use frontstream::model::{Priority, Timestamp};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use tokio::task::JoinSet;
@@ -94,6 +94,8 @@ pub(crate) struct Ledger {
     pub(crate) sent: BTreeMap<String, Sent>,
     /// How often each answer came; 0: none.
     pub(crate) answers: BTreeMap<u16, u64>,
+    /// Of each answer other than 200, or none: when the webhook was posted, and until when that took.
+    pub(crate) refusals: Vec<(Timestamp, Timestamp, u16)>,
 }
 
 /// Posts until told to stop, and waits for the last answers. Blocks.
@@ -257,8 +259,9 @@ impl Sender {
     async fn insist(&self, webhook: &Webhook, first: usize) -> Option<usize> {
         for attempt in 0..=RETRY_AFTER.len() {
             let receiver = first + attempt;
+            let posted = Clock::system().now();
             let status = self.post(webhook, receiver).await;
-            self.note(webhook, status);
+            self.note(webhook, posted, status);
             if status == 200 {
                 return Some(receiver);
             }
@@ -292,12 +295,15 @@ impl Sender {
         }
     }
 
-    fn note(&self, webhook: &Webhook, status: u16) {
+    fn note(&self, webhook: &Webhook, posted: Timestamp, status: u16) {
         let mut ledger = self
             .ledger
             .lock()
             .expect("no one panics while holding the ledger");
         *ledger.answers.entry(status).or_default() += 1;
+        if status != 200 {
+            ledger.refusals.push((posted, Clock::system().now(), status));
+        }
         let sent = ledger.sent.entry(webhook.event.clone()).or_insert_with(|| Sent {
             tenant: webhook.tenant.to_owned(),
             conversation: webhook.conversation.clone(),

@@ -9,6 +9,7 @@
 mod conduct;
 mod ends;
 mod faults;
+mod findings;
 mod fleet;
 mod load;
 mod options;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use frontstream::model::{Priority, Timestamp};
 
-use self::disturbed::Disturbed;
+pub(crate) use self::disturbed::Disturbed;
 pub(crate) use self::runs::Begun;
 use self::runs::Runs;
 use super::load::Ledger;
