@@ -31,6 +31,10 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 /// How long one question to the broker may take before it counts as not answered.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often and how long it is polled for what came before a fatal error.
+const POLLS_TO_TELL_MAX: u32 = 100;
+const POLL_TO_TELL: Duration = Duration::from_millis(100);
+
 /// How often a member of a classic group is heard: never more often, never less often.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(500);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(1);
@@ -340,13 +344,34 @@ impl Consumer {
         let said = self.client.context().denied.swap(false, Ordering::Relaxed);
         let error = self.classified("read", class_of_poll(&source, said), source);
         if let Error::Fenced { attempt, source } = error {
-            return if self.is_out.get() {
-                Error::Expelled { attempt, source }
-            } else {
-                Error::Fenced { attempt, source }
-            };
+            return fenced_or_expelled(attempt, source, self.has_lost_all());
         }
         error
+    }
+
+    /// Says whether all partitions were lost and none is back, as far as the client has told.
+    fn has_lost_all(&self) -> bool {
+        let rebalances = self.client.context().rebalances.lock();
+        let waiting = rebalances.expect("no one panics while holding the rebalances");
+        let is_loss = |rebalance: &Rebalance| matches!(rebalance, Rebalance::Revoke { lost: true, .. });
+        self.is_out.get() || waiting.iter().any(is_loss)
+    }
+
+    /// Says whether all partitions were lost before the client was told that another process has our instance id. Both stand
+    /// behind what was not polled yet, which counts nothing any more.
+    fn had_lost_all(&self) -> bool {
+        for _ in 0..POLLS_TO_TELL_MAX {
+            let told = self.client.poll(POLL_TO_TELL);
+            if self.has_lost_all() {
+                return true;
+            }
+            match told {
+                Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => {}
+                Some(Err(error)) if kafka::classify(&error) != Class::Fenced => {}
+                Some(Err(_)) | None => break,
+            }
+        }
+        false
     }
 
     /// Makes the error of a rebalance that cannot be answered: whatever the client says, there is no other answer.
@@ -530,9 +555,13 @@ impl Source for Consumer {
     }
 
     fn close(&self) -> Result<(), Error> {
-        self.client
-            .close_queue()
-            .map_err(|source| self.error("leave the group", source))
+        self.client.close_queue().map_err(|source| {
+            let error = self.error("leave the group", source);
+            if let Error::Fenced { attempt, source } = error {
+                return fenced_or_expelled(attempt, source, self.had_lost_all());
+            }
+            error
+        })
     }
 
     fn is_closed(&self) -> bool {
@@ -643,6 +672,15 @@ fn assignor(settings: &Settings) -> &'static str {
         "range"
     } else {
         "cooperative-sticky"
+    }
+}
+
+/// Whose session had ended is told that another process has its instance id, too: what it sent then was taken for another's.
+fn fenced_or_expelled(attempt: &'static str, source: KafkaError, was_out: bool) -> Error {
+    if was_out {
+        Error::Expelled { attempt, source }
+    } else {
+        Error::Fenced { attempt, source }
     }
 }
 

@@ -13,7 +13,7 @@ const OUTSIDE: i32 = 3;
 const FENCED: i32 = 5;
 
 /// How a process says that the group still holds its instance id, which a restart may meet without any fault but itself (KIP-848).
-const UNRELEASED: &str = "the group still holds this instance id for the process before";
+pub(crate) const UNRELEASED: &str = "the group still holds this instance id for the process before";
 
 /// Who wanted a process to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use rdkafka::admin::NewPartitions;
 use rdkafka::{Offset, TopicPartitionList};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
-use super::ends::{Effect, Wanted};
+use super::ends::{Effect, UNRELEASED, Wanted};
 use super::fleet::Slot;
 use super::plan::{Kind, PROCESSORS, Planned, target_of};
 use super::proxy::{Applied, Ending, Fault, Rule};
@@ -288,7 +288,7 @@ fn instance_id_taken(stage: &Stage, processor: &Slot, planned: &Planned) -> Stru
 const REFUSALS: [&str; 3] = [
     "another process has this group instance id",
     "another process has this transactional id or group instance id",
-    "the group still holds this instance id for the process before",
+    UNRELEASED,
 ];
 
 /// How many processes of a slot ended because another has, or had, their instance id.

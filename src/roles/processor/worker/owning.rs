@@ -35,8 +35,10 @@ const CHUNK_BYTES_MIN: usize = 1 << 20;
 struct Tries {
     failures: u32,
     began: Instant,
-    /// What is said of it.
+    /// What is said of questions that are not answered.
     outage: Outage,
+    /// What is said of answers that are doubted.
+    doubt: Outage,
 }
 
 impl<S, E> Worker<S, E>
@@ -161,12 +163,16 @@ where
             failures: 0,
             began: self.clock.instant(),
             outage: Outage::default(),
+            doubt: Outage::default(),
         }
     }
 
     /// Says that what was tried again is done.
     fn goes_on(&self, tries: &Tries) {
-        if let Some(over) = tries.outage.over(self.clock.instant()) {
+        for over in [&tries.outage, &tries.doubt] {
+            let Some(over) = over.over(self.clock.instant()) else {
+                continue;
+            };
             let (after, failures) = (over.lasted, over.failures);
             tracing::info!(
                 worker = self.number,
@@ -192,13 +198,17 @@ where
                     };
                     let since = *short_since.get_or_insert_with(|| self.clock.instant());
                     if self.elapsed(since) >= SHORT_LOG_PATIENCE {
-                        // What is believed is said when the partition is restored: nothing has passed.
-                        tries.outage = Outage::default();
+                        // What is believed is said when the partition is restored: it has not passed.
+                        tries.doubt = Outage::default();
                         return Ok(committed);
                     }
                     self.doubt(short, tries)?;
                 }
-                Err(source) => self.endure(source, tries)?,
+                Err(source) => {
+                    // Who was asked before may have been deposed, and who is asked next too.
+                    short_since = None;
+                    self.endure(source, tries)?;
+                }
             }
         }
     }
@@ -214,7 +224,7 @@ where
         }
         tries.failures += 1;
         self.metrics.short_logs.inc();
-        if let Some(left_out) = tries.outage.failed(self.clock.instant()) {
+        if let Some(left_out) = tries.doubt.failed(self.clock.instant()) {
             self.gate.not_ready("waits for the end of a log");
             tracing::warn!(
                 worker = self.number,

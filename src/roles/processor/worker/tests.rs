@@ -525,6 +525,23 @@ fn a_log_that_seems_to_end_early_is_asked_for_again_before_that_is_believed() {
     }
 }
 
+/// Of each six questions one is answered, after half a minute, and every time with an old end: two answers are no 20 seconds.
+#[test]
+fn what_is_doubted_is_not_believed_for_want_of_answers() {
+    let mut bench = Bench::assigned(&[partition(0)]);
+    while !bench.ground.borrow().committed.contains_key(&partition(0)) {
+        bench.turn().unwrap();
+    }
+    bench.ground.borrow_mut().short_answers = u32::MAX;
+    bench.ground.borrow_mut().answers_one_in = Some(6);
+    let source = KafkaError::MessageConsumption(RDKafkaErrorCode::IllegalGeneration);
+    let rewind = Refused::new("read", kafka::Class::Abortable, source);
+    let error = bench.input(Input::Error(rewind)).expect_err("it gives up");
+    assert_eq!(error.exit(), Exit::Outside, "{error}");
+    assert!(bench.worker.metrics.short_logs.get() > 3);
+    assert!(bench.state.owned.is_empty(), "no run was begun");
+}
+
 #[test]
 fn what_is_doubted_is_not_committed_by_a_stop() {
     let mut bench = Bench::assigned(&[partition(0)]);

@@ -4,34 +4,27 @@ use std::time::Duration;
 
 use frontstream::model::Timestamp;
 
-/// How much longer than the faults that a window met by its own time it may wait for others that came meanwhile: faults that follow
-/// one another without a pause would excuse everything. A partition that is not read is taken over anew after a minute.
+/// How long after the faults that a window met by its own time others may begin that it waits for, too: faults that follow one
+/// another without a pause would excuse everything. A partition that is not read is taken over anew after a minute.
 const CHAINED_MAX: Duration = Duration::from_secs(60);
 
 /// The times in which a fault was at work or the system recovered from one.
 #[derive(Debug)]
 pub(crate) struct Disturbed {
+    /// By their beginning.
     each: Vec<(Timestamp, Timestamp)>,
-    /// Those that touch are one.
-    merged: Vec<(Timestamp, Timestamp)>,
 }
 
 impl Disturbed {
     pub(crate) fn new(times: &[(Timestamp, Timestamp)]) -> Self {
         let mut each = times.to_vec();
         each.sort_unstable();
-        let mut merged: Vec<(Timestamp, Timestamp)> = Vec::new();
-        for (from, until) in &each {
-            match merged.last_mut() {
-                Some(last) if *from <= last.1 => last.1 = last.1.max(*until),
-                _ => merged.push((*from, *until)),
-            }
-        }
-        Self { each, merged }
+        Self { each }
     }
 
     /// Returns when a window must be out that opened at `opened` and is due at `due`: as late as the last disturbance that it
-    /// meets on its way is over, but not more than [`CHAINED_MAX`] later than those that it met by its own time.
+    /// meets on its way is over; those that begin more than [`CHAINED_MAX`] after the ones that it met by its own time are not
+    /// on its way.
     pub(super) fn due(&self, opened: Timestamp, due: Timestamp, slack: Duration) -> Timestamp {
         let meets = |(from, until): &(Timestamp, Timestamp), put_off: Timestamp| {
             *from <= put_off.plus(slack) && opened <= *until
@@ -40,18 +33,19 @@ impl Disturbed {
         let Some(met) = met.map(|(_, until)| *until).max() else {
             return due;
         };
+        let last = met.max(due).plus(CHAINED_MAX);
         let mut put_off = due;
-        for time in &self.merged {
-            if meets(time, put_off) {
+        for time in &self.each {
+            if time.0 <= last && meets(time, put_off) {
                 put_off = put_off.max(time.1);
             }
         }
-        put_off.min(met.max(due).plus(CHAINED_MAX))
+        put_off
     }
 
     /// Says whether nothing was at work between the two.
     pub(crate) fn is_calm(&self, from: Timestamp, until: Timestamp) -> bool {
-        self.merged
+        self.each
             .iter()
             .all(|(began, ended)| *ended < from || until < *began)
     }
@@ -85,12 +79,13 @@ mod tests {
         assert_eq!(due(&[(12, 20), (23, 31)], 10, 14), 20);
     }
 
-    /// Faults that overlap for five minutes excuse a minute more than what was there when the window was due.
+    /// Faults that overlap for five minutes excuse those that begin within a minute of what was there when the window was due.
     #[test]
     fn a_chain_of_faults_does_not_excuse_everything() {
         let chain: Vec<_> = (0..60).map(|n| (5 * n, 5 * n + 20)).collect();
         // The last one that begins within its slack is that of second 15.
-        assert_eq!(due(&chain, 10, 14), 35 + 60);
+        assert_eq!(due(&chain, 10, 14), 35 + 60 + 20);
+        assert_eq!(due(&[(12, 20), (19, 300)], 10, 14), 300, "one that is long");
     }
 
     #[test]
