@@ -1,5 +1,7 @@
 //! What a request is answered: one value for the sender's eyes, for the metrics and for the log.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
@@ -29,6 +31,10 @@ pub(super) enum Answer {
     Rejected(Rejection),
     /// The body ended before it was whole.
     BrokenBody,
+    /// From a network that may not send.
+    Forbidden,
+    /// One too many of its address; there is room for one after this time.
+    Limited(Duration),
     /// Not authentic.
     Unauthorized(Refusal),
     NotFound,
@@ -87,6 +93,8 @@ impl Answer {
         match self {
             Self::Accepted { .. } | Self::Duplicate | Self::Handshake(_) | Self::Sync => StatusCode::OK,
             Self::BadChallenge | Self::Rejected(_) | Self::BrokenBody => StatusCode::BAD_REQUEST,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -107,6 +115,8 @@ impl Answer {
             Self::BadChallenge => "bad_challenge",
             Self::Rejected(rejection) => rejection.reason(),
             Self::BrokenBody => "broken_body",
+            Self::Forbidden => "address",
+            Self::Limited(_) => "address_rate",
             Self::Unauthorized(refusal) => refusal.reason.as_str(),
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -137,6 +147,8 @@ impl Answer {
             Self::Sync,
             Self::BadChallenge,
             Self::BrokenBody,
+            Self::Forbidden,
+            Self::Limited(Duration::ZERO),
             Self::NotFound,
             Self::MethodNotAllowed,
             Self::Slow(Part::Head),
@@ -183,6 +195,8 @@ impl Answer {
             }
             // The sender of a bad signature learns nothing but that.
             Self::Unauthorized(_) => Bytes::from_static(br#"{"status":"unauthorized"}"#),
+            Self::Forbidden => Bytes::from_static(br#"{"status":"forbidden"}"#),
+            Self::Limited(_) => Bytes::from_static(br#"{"status":"limited"}"#),
             Self::NotFound => Bytes::from_static(br#"{"status":"not_found"}"#),
             Self::MethodNotAllowed => Bytes::from_static(br#"{"status":"method_not_allowed"}"#),
             Self::Slow(_) => Bytes::from_static(br#"{"status":"timeout"}"#),
@@ -212,6 +226,10 @@ impl IntoResponse for Answer {
             Self::Unavailable(_) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
             }
+            Self::Limited(wait) => {
+                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+                headers.insert(RETRY_AFTER, seconds.max(1).into());
+            }
             // What is left of the body is not read, so the connection ends: its sender should know.
             Self::TooLarge(Oversize::Announced | Oversize::Read) | Self::Slow(_) => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -223,6 +241,7 @@ impl IntoResponse for Answer {
             | Self::BadChallenge
             | Self::Rejected(_)
             | Self::BrokenBody
+            | Self::Forbidden
             | Self::Unauthorized(_)
             | Self::NotFound
             | Self::TooLarge(Oversize::Record)

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use super::bounds::Bounded;
 use super::metrics::Metrics;
 use super::outlive::Outlive;
 use super::quiet::Quiet;
+use super::rate::Limiter;
 use super::seen::{Seen, Sight};
 use super::signature::{Header, Presented, Scheme, Verified, Verifier};
 use crate::lifecycle::{Clock, Instant};
@@ -48,6 +50,7 @@ const TENANT_BYTES_MAX: usize = 128;
 pub(super) struct Edge {
     pub(super) settings: Settings,
     pub(super) verifier: Verifier,
+    pub(super) addresses: Option<Limiter>,
     pub(super) producer: Handle,
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
@@ -62,6 +65,8 @@ pub(super) struct Edge {
 /// The lines that senders can cause, and those that an outage of the brokers causes for each of their requests.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
+    forbidden: Quiet,
+    limited: Quiet,
     unauthorized: Quiet,
     rejected: Quiet,
     unknown: Quiet,
@@ -142,21 +147,22 @@ impl Drop for Gone<'_> {
 
 async fn answer(edge: &Arc<Edge>, tenant: Option<&str>, request: Request) -> Result<Answer, Answer> {
     let url_tenant = tenant.map(url_tenant).transpose()?;
-    let _request = edge.requests.hold(1).ok_or(Answer::Overloaded(Bound::Requests))?;
     let max = edge.settings.body_bytes_max;
     let (head, body) = request.into_parts();
+    let client = edge.client(&head)?;
     body::check_announced(&body, max, &edge.metrics)?;
+    edge.take_turn(client)?;
+    let _request = edge.requests.hold(1).ok_or(Answer::Overloaded(Bound::Requests))?;
 
     let received_at = edge.clock.now();
     let presented = Presented {
         signature: header(&head.headers, SIGNATURE),
         timestamp: header(&head.headers, TIMESTAMP),
     };
-    let peer = head.extensions.get::<Peer>().copied();
     let claim = edge
         .verifier
         .open(presented, received_at)
-        .map_err(|refusal| edge.unauthorized(refusal, None, peer))?;
+        .map_err(|refusal| edge.unauthorized(refusal, None, client))?;
     let reading = body::read(body, max, &edge.bytes, &edge.metrics);
     let (body, _bytes) = timeout(edge.settings.body_timeout, reading)
         .await
@@ -164,7 +170,7 @@ async fn answer(edge: &Arc<Edge>, tenant: Option<&str>, request: Request) -> Res
     let started = Instant::now();
     let verdict = claim.verify(&body);
     let took = started.elapsed();
-    let verified = verdict.map_err(|refusal| edge.unauthorized(refusal, Some(took), peer))?;
+    let verified = verdict.map_err(|refusal| edge.unauthorized(refusal, Some(took), client))?;
     edge.metrics.checked(Ok(&verified), Some(took));
 
     if let (Scheme::Application, Some(challenge)) = (verified.scheme, head.headers.get(CHALLENGE)) {
@@ -198,18 +204,59 @@ async fn answer(edge: &Arc<Edge>, tenant: Option<&str>, request: Request) -> Res
 }
 
 impl Edge {
+    /// Finds out whose request it is; refuses those of networks that are not listed.
+    fn client(&self, head: &Parts) -> Result<IpAddr, Answer> {
+        let Peer(peer) = head
+            .extensions
+            .get()
+            .expect("its connection puts the address beside each request");
+        let client = self.settings.address.client(peer.ip(), &head.headers);
+        if self.settings.address.is_allowed(client) {
+            return Ok(client);
+        }
+        if let Some(left_out) = self.lines.forbidden.due(self.clock.now()) {
+            tracing::warn!(
+                network = network(client),
+                left_out,
+                "refused a request from a network that may not send: see receiver.allowed_networks"
+            );
+        }
+        Err(Answer::Forbidden)
+    }
+
+    /// Counts a request against the rate of its address. Of IPv6 that is a network of 64 bits, which one sender has to itself.
+    fn take_turn(&self, client: IpAddr) -> Result<(), Answer> {
+        let Some(limiter) = &self.addresses else {
+            return Ok(());
+        };
+        let taken = match client {
+            IpAddr::V4(address) => limiter.take(&address),
+            IpAddr::V6(address) => limiter.take(&(address.to_bits() >> 64)),
+        };
+        taken.map_err(|wait| {
+            if let Some(left_out) = self.lines.limited.due(self.clock.now()) {
+                tracing::warn!(
+                    network = network(client),
+                    left_out,
+                    "refused requests of an address that sends too many: see receiver.address_rate"
+                );
+            }
+            Answer::Limited(wait)
+        })
+    }
+
     fn unauthorized(
         &self,
         refusal: super::signature::Refusal,
         took: Option<std::time::Duration>,
-        peer: Option<Peer>,
+        client: IpAddr,
     ) -> Answer {
         self.metrics.checked(Err(&refusal), took);
         if let Some(left_out) = self.lines.unauthorized.due(self.clock.now()) {
             tracing::warn!(
                 scheme = refusal.scheme.map(Scheme::as_str),
                 reason = refusal.reason.as_str(),
-                network = peer.map(|peer| network(peer.0.ip())),
+                network = network(client),
                 left_out,
                 "refused a request that is not authentic"
             );

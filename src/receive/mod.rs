@@ -4,6 +4,7 @@
 //! authentic nothing but that. Never reads an event's meaning (`validate`) and never writes to the log
 //! (`produce`). HTTP/1.1 only: TLS, and with it HTTP/2, ends before us.
 
+pub mod address;
 mod answer;
 mod body;
 mod bounds;
@@ -11,6 +12,7 @@ mod handler;
 mod metrics;
 mod outlive;
 mod quiet;
+pub mod rate;
 mod seen;
 mod server;
 pub mod signature;
@@ -30,6 +32,7 @@ pub use crate::validate::Retention;
 use bounds::Bounded;
 use handler::Edge;
 use metrics::Metrics;
+use rate::Limiter;
 use seen::Seen;
 use signature::Verifier;
 
@@ -38,6 +41,10 @@ use signature::Verifier;
 pub struct Settings {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// From which networks requests are taken, and whom we believe about them.
+    pub address: address::Settings,
+    /// How many requests one address may send; `None`: as many as it can.
+    pub address_rate: Option<rate::Rate>,
     /// The schemes that are on, with their secrets.
     pub signature: signature::Settings,
     /// The tenant of events that neither URL nor body attributes.
@@ -134,6 +141,7 @@ impl Receiver {
         })?;
         let edge = Arc::new(Edge {
             verifier: Verifier::new(&settings.signature),
+            addresses: settings.address_rate.map(|rate| Limiter::new(rate, &clock)),
             seen: Seen::new(
                 settings.seen_events_max,
                 settings.seen_events_ttl,
