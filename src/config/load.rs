@@ -458,6 +458,15 @@ fn apply(slot: &Slot, settings: &mut Settings, raw: &Raw) -> Result<String, Wron
             *field(settings) = address;
             Ok(format!("{:?}", address.to_string()))
         }
+        Slot::Networks(field) => {
+            let networks = value::raw_networks(raw)?;
+            let written: Vec<_> = networks
+                .iter()
+                .map(|network| format!("{:?}", network.to_string()))
+                .collect();
+            *field(settings) = networks;
+            Ok(format!("[{}]", written.join(", ")))
+        }
         // Both are gathered first and read when every source has spoken.
         Slot::Secrets(_) | Slot::Properties => Ok(String::new()),
     }

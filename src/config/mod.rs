@@ -25,8 +25,8 @@ pub use report::{Mistake, Origin, Report, Wrong};
 pub(crate) use secret::Place;
 pub use secret::{NamedSecret, Secret};
 pub use settings::{
-    ApplicationSettings, ChunkSettings, DedupeSettings, GroupProtocol, PayloadKept, ProcessorSettings,
-    ReceiverSettings, RegistrySettings, Settings, TopicSettings, TopicsSettings,
+    ApplicationSettings, ChunkSettings, DedupeSettings, ForwardedHeader, GroupProtocol, PayloadKept,
+    ProcessorSettings, ReceiverSettings, RegistrySettings, Settings, TopicSettings, TopicsSettings,
 };
 pub use show::{Described, Effective, described, sections};
 pub use value::duration;

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::secret::NamedSecret;
 use crate::admin::Settings as AdminSettings;
 use crate::kafka::{self, TopicNames};
@@ -68,6 +70,16 @@ pub struct RegistrySettings {
 pub struct ReceiverSettings {
     /// Where webhooks are posted to.
     pub listen: SocketAddr,
+    /// Networks that may send; empty: all.
+    pub allowed_networks: Vec<IpNet>,
+    /// Networks of the proxies before us; empty: none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Where they write whom they had a request from.
+    pub forwarded_header: ForwardedHeader,
+    /// Requests a second that one address may send; 0: as many as it can.
+    pub address_rate: u32,
+    /// Requests that it may send at once.
+    pub address_burst: u32,
     /// Largest body taken; above it 413.
     pub body_bytes_max: usize,
     /// Longest time a body may take to arrive; beyond it 408.
@@ -94,6 +106,16 @@ pub struct ReceiverSettings {
     pub rule_secrets: Vec<NamedSecret>,
     /// Keys of a relay that speaks the scheme of EP-0033; empty: the scheme is off.
     pub relay_secrets: Vec<NamedSecret>,
+}
+
+/// The header in which proxies write whom they had a request from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// The scheme of Front's application webhooks.
@@ -209,6 +231,11 @@ impl ReceiverSettings {
     fn blank(listen: SocketAddr) -> Self {
         Self {
             listen,
+            allowed_networks: Vec::new(),
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
+            address_rate: 0,
+            address_burst: 0,
             body_bytes_max: 0,
             body_timeout: Duration::ZERO,
             answer_timeout: Duration::ZERO,

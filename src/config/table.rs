@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::secret::NamedSecret;
-use super::settings::{GroupProtocol, PayloadKept, Settings};
+use super::settings::{ForwardedHeader, GroupProtocol, PayloadKept, Settings};
 use crate::kafka::TopicNames;
 use crate::observe::Format;
 
@@ -37,6 +39,8 @@ pub(crate) enum Slot {
     Count(fn(&mut Settings, u32), u32, u32),
     /// An IP address with a port.
     Address(fn(&mut Settings) -> &mut SocketAddr),
+    /// A list of networks.
+    Networks(fn(&mut Settings) -> &mut Vec<IpNet>),
     /// A list of named secrets.
     Secrets(fn(&mut Settings) -> &mut Vec<NamedSecret>),
     /// [`PROPERTIES`].
@@ -223,6 +227,44 @@ pub(crate) const SETTINGS: &[Setting] = &[
         slot: Slot::Address(|s| &mut s.receiver.listen),
         doc: "Where Front, or the proxy before us, posts webhooks. Loopback, so that nothing is open by accident; \
               \"0.0.0.0:8080\" in a container.",
+    },
+    Setting {
+        key: "receiver.allowed_networks",
+        default: "",
+        slot: Slot::Networks(|s| &mut s.receiver.allowed_networks),
+        doc: "Networks that may send, such as [\"203.0.113.0/24\", \"2001:db8::/32\"]; others are answered 403 before anything \
+              else is looked at. Empty: all, for the signature decides in any case.",
+    },
+    Setting {
+        key: "receiver.trusted_proxies",
+        default: "",
+        slot: Slot::Networks(|s| &mut s.receiver.trusted_proxies),
+        doc: "Networks of the load balancers and proxies before us. Only from them, and from the right to the left, it is \
+              believed whom they had a request from. Empty: the address of the connection counts.",
+    },
+    Setting {
+        key: "receiver.forwarded_header",
+        default: "x-forwarded-for",
+        slot: Slot::Choice(&["x-forwarded-for", "forwarded"], |s, word| {
+            s.receiver.forwarded_header = match word {
+                "forwarded" => ForwardedHeader::Forwarded,
+                _ => ForwardedHeader::XForwardedFor,
+            }
+        }),
+        doc: "Where they write that: the one that they write or overwrite. The other may come from the sender, and is not read.",
+    },
+    Setting {
+        key: "receiver.address_rate",
+        default: "0",
+        slot: Slot::Count(|s, n| s.receiver.address_rate = n, 0, 1_000_000),
+        doc: "Requests a second that one address may send (of IPv6 a network of 64 bits); beyond it 429. 0: no limit, for Front \
+              sends everything from a few addresses, and behind a proxy that is not in trusted_proxies all come from one.",
+    },
+    Setting {
+        key: "receiver.address_burst",
+        default: "1000",
+        slot: Slot::Count(|s, n| s.receiver.address_burst = n, 1, 1_000_000),
+        doc: "Requests that it may send at once, after a time without any. Only with address_rate.",
     },
     Setting {
         key: "receiver.body_bytes_max",

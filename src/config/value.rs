@@ -1,7 +1,9 @@
 //! Values as they are written, and how they become durations, sizes, numbers and addresses.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use super::report::{Origin, Wrong};
 
@@ -199,9 +201,80 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, Wrong> {
     })
 }
 
+const NETWORKS_HELP: &str =
+    "write a list such as [\"203.0.113.0/24\", \"2001:db8::/32\"], in a variable with commas between";
+
+/// Reads a list of networks: addresses with the number of bits that count, or alone for one of their own.
+pub(crate) fn raw_networks(raw: &Raw) -> Result<Vec<IpNet>, Wrong> {
+    match raw {
+        Raw::Bare(text) => {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            parts.map(network).collect()
+        }
+        Raw::List(list) => list
+            .iter()
+            .map(|entry| match &entry.raw {
+                Raw::Text(text) => network(text),
+                other @ (Raw::Bare(_) | Raw::Whole(_) | Raw::Other(_) | Raw::List(_) | Raw::Table(_)) => {
+                    Err(Wrong::new(format!("holds {}", other.name()), NETWORKS_HELP))
+                }
+            })
+            .collect(),
+        other @ (Raw::Text(_) | Raw::Whole(_) | Raw::Other(_) | Raw::Table(_)) => Err(Wrong::new(
+            format!("must be a list, not {}", other.name()),
+            NETWORKS_HELP,
+        )),
+    }
+}
+
+fn network(text: &str) -> Result<IpNet, Wrong> {
+    let alone = || text.parse::<IpAddr>().map(IpNet::from);
+    let network = text
+        .parse::<IpNet>()
+        .or_else(|_| alone())
+        .map_err(|_| Wrong::new(format!("has {text:?}, which is no network"), NETWORKS_HELP))?;
+    // Connections over IPv4 are known by their IPv4 address, whatever socket they came in by.
+    if let IpAddr::V6(address) = network.addr()
+        && address.to_ipv4_mapped().is_some()
+    {
+        let what = format!("has {text:?}, an IPv4 network written as IPv6");
+        return Err(Wrong::new(what, "write it as IPv4, such as \"203.0.113.0/24\""));
+    }
+    if network != network.trunc() {
+        let what = format!(
+            "has {text:?}, with bits beyond its first {}",
+            network.prefix_len()
+        );
+        let help = format!("write {:?}, or more bits", network.trunc().to_string());
+        return Err(Wrong::new(what, help));
+    }
+    Ok(network)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_are_written_alone_or_with_their_bits() {
+        let read = |text: &str| raw_networks(&Raw::Bare(text.to_owned()));
+        let networks = read("203.0.113.0/24, 2001:db8::/32,198.51.100.7").unwrap();
+        let written: Vec<_> = networks.iter().map(ToString::to_string).collect();
+        assert_eq!(written, ["203.0.113.0/24", "2001:db8::/32", "198.51.100.7/32"]);
+        assert_eq!(read("").unwrap(), []);
+        for (text, help) in [
+            ("203.0.113.7/24", "write \"203.0.113.0/24\", or more bits"),
+            (
+                "::ffff:203.0.113.0/120",
+                "write it as IPv4, such as \"203.0.113.0/24\"",
+            ),
+            ("203.0.113.0/33", NETWORKS_HELP),
+            ("front.com", NETWORKS_HELP),
+            ("10.0.0.0/8 192.168.0.0/16", NETWORKS_HELP),
+        ] {
+            assert_eq!(read(text).unwrap_err().help, help, "{text}");
+        }
+    }
 
     #[test]
     fn durations_need_a_unit() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::coalesce::{ChunkLimits, DedupeHorizon, Limits};
-use crate::config::{self, GroupProtocol, NamedSecret, PayloadKept};
+use crate::config::{self, ForwardedHeader, GroupProtocol, NamedSecret, PayloadKept};
 use crate::model::TenantId;
 use crate::wire::{self, event_v1, headers};
 use crate::{consume, produce, receive, registry};
@@ -79,6 +79,15 @@ pub fn receiver(settings: &config::Settings) -> receiver::Settings {
     let own = &settings.receiver;
     let receive = receive::Settings {
         listen: own.listen,
+        address: receive::address::Settings {
+            allowed: own.allowed_networks.clone(),
+            proxies: own.trusted_proxies.clone(),
+            header: match own.forwarded_header {
+                ForwardedHeader::XForwardedFor => receive::address::Forwarded::XForwardedFor,
+                ForwardedHeader::Forwarded => receive::address::Forwarded::Standard,
+            },
+        },
+        address_rate: rate(own.address_rate, own.address_burst),
         signature: receive::signature::Settings {
             window: own.application.window,
             application: secrets(&own.application.secrets),
@@ -114,6 +123,14 @@ pub fn receiver(settings: &config::Settings) -> receiver::Settings {
         produce,
         drain_timeout: own.answer_timeout + FLUSH_TIME,
     }
+}
+
+/// No rate is no limit.
+fn rate(per_second: u32, burst: u32) -> Option<receive::rate::Rate> {
+    Some(receive::rate::Rate {
+        per_second: per_second.try_into().ok()?,
+        burst: burst.try_into().ok()?,
+    })
 }
 
 fn secrets(named: &[NamedSecret]) -> Vec<receive::signature::Secret> {

@@ -11,7 +11,7 @@ use frontstream::lifecycle::{Clock, Stop};
 use frontstream::model::{Event, TenantId, Timestamp};
 use frontstream::produce::{DeadLetter, Handle, Order, Records};
 use frontstream::receive::signature::{self, Secret};
-use frontstream::receive::{Receiver, Retention, Settings};
+use frontstream::receive::{Receiver, Retention, Settings, address};
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::header::HeaderMap;
 use sha1::Sha1;
@@ -47,6 +47,8 @@ pub(crate) fn settings() -> Settings {
     let secret = |name: &str, text: &str| vec![Secret::new(name, text).unwrap()];
     Settings {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        address: address::Settings::default(),
+        address_rate: None,
         signature: signature::Settings {
             window: Duration::from_secs(300),
             application: secret("app", APPLICATION_KEY),
