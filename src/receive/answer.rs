@@ -35,6 +35,8 @@ pub(super) enum Answer {
     Forbidden,
     /// One too many of its address; there is room for one after this time.
     Limited(Duration),
+    /// The body is packed: the signature is over what is unpacked, or not; nobody signs so.
+    Encoded,
     /// Not authentic.
     Unauthorized(Refusal),
     NotFound,
@@ -93,6 +95,7 @@ impl Answer {
         match self {
             Self::Accepted { .. } | Self::Duplicate | Self::Handshake(_) | Self::Sync => StatusCode::OK,
             Self::BadChallenge | Self::Rejected(_) | Self::BrokenBody => StatusCode::BAD_REQUEST,
+            Self::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
@@ -115,6 +118,7 @@ impl Answer {
             Self::BadChallenge => "bad_challenge",
             Self::Rejected(rejection) => rejection.reason(),
             Self::BrokenBody => "broken_body",
+            Self::Encoded => "content_encoding",
             Self::Forbidden => "address",
             Self::Limited(_) => "address_rate",
             Self::Unauthorized(refusal) => refusal.reason.as_str(),
@@ -147,6 +151,7 @@ impl Answer {
             Self::Sync,
             Self::BadChallenge,
             Self::BrokenBody,
+            Self::Encoded,
             Self::Forbidden,
             Self::Limited(Duration::ZERO),
             Self::NotFound,
@@ -195,6 +200,7 @@ impl Answer {
             }
             // The sender of a bad signature learns nothing but that.
             Self::Unauthorized(_) => Bytes::from_static(br#"{"status":"unauthorized"}"#),
+            Self::Encoded => Bytes::from_static(br#"{"status":"unsupported"}"#),
             Self::Forbidden => Bytes::from_static(br#"{"status":"forbidden"}"#),
             Self::Limited(_) => Bytes::from_static(br#"{"status":"limited"}"#),
             Self::NotFound => Bytes::from_static(br#"{"status":"not_found"}"#),
@@ -241,6 +247,7 @@ impl IntoResponse for Answer {
             | Self::BadChallenge
             | Self::Rejected(_)
             | Self::BrokenBody
+            | Self::Encoded
             | Self::Forbidden
             | Self::Unauthorized(_)
             | Self::NotFound

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
+use axum::http::header::CONTENT_ENCODING;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
@@ -152,6 +153,14 @@ async fn answer(edge: &Arc<Edge>, tenant: Option<&str>, request: Request) -> Res
     let client = edge.client(&head)?;
     body::check_announced(&body, max, &edge.metrics)?;
     edge.take_turn(client)?;
+    if head
+        .headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .any(|coding| coding != "identity")
+    {
+        return Err(Answer::Encoded);
+    }
     let _request = edge.requests.hold(1).ok_or(Answer::Overloaded(Bound::Requests))?;
 
     let received_at = edge.clock.now();

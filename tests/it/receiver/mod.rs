@@ -9,6 +9,7 @@ mod answers;
 mod batches;
 mod bounds;
 mod fixtures;
+mod hostile;
 mod logs;
 mod role;
 mod slow;
