@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -52,13 +52,15 @@ pub(super) async fn serve(listener: TcpListener, edge: Arc<Edge>, stop: Stop, cu
     ));
     let router = handler::router(Arc::clone(&edge));
     let refused = Outage::default();
+    let crowded = Arc::new(AtomicBool::new(false));
     loop {
         let accept = async {
+            let accepted = listener.accept().await;
+            // One that has come waits for a place, so that the idle know of it.
+            crowded.store(connections.available_permits() == 0, Ordering::Relaxed);
             let permit = Arc::clone(&connections).acquire_owned().await;
-            (
-                permit.expect("nobody closes the semaphore"),
-                listener.accept().await,
-            )
+            crowded.store(false, Ordering::Relaxed);
+            (permit.expect("nobody closes the semaphore"), accepted)
         };
         let (permit, accepted) = tokio::select! {
             () = stop.cancelled() => return,
@@ -73,6 +75,7 @@ pub(super) async fn serve(listener: TcpListener, edge: Arc<Edge>, stop: Stop, cu
                 let connection = Connection {
                     peer,
                     edge: Arc::clone(&edge),
+                    crowded: Arc::clone(&crowded),
                     // Children, so that connections do not meet at one lock whenever they wake.
                     stop: stop.child_token(),
                     cut: cut.child_token(),
@@ -101,6 +104,8 @@ pub(super) async fn serve(listener: TcpListener, edge: Arc<Edge>, stop: Stop, cu
 struct Connection {
     peer: SocketAddr,
     edge: Arc<Edge>,
+    /// Others wait for a place.
+    crowded: Arc<AtomicBool>,
     stop: Stop,
     cut: Stop,
 }
@@ -136,7 +141,12 @@ impl Connection {
                     Pin::new(&mut connection).graceful_shutdown();
                 }
                 () = self.cut.cancelled() => break,
-                () = progress.slow_head(self.edge.settings.body_timeout) => {
+                stuck = progress.stuck(self.edge.settings.body_timeout, &self.crowded) => {
+                    if stuck == Stuck::Idle {
+                        Pin::new(&mut connection).graceful_shutdown();
+                        stopping = true;
+                        continue;
+                    }
                     let answer = Answer::Slow(Part::Head);
                     metrics.count(answer.status(), answer.reason());
                     let stream = connection.into_parts().io.into_inner().stream;
@@ -170,6 +180,13 @@ const HEAD: u64 = 1;
 const REQUEST: u64 = 2;
 const PHASE: u64 = 3;
 
+/// Where a connection does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stuck {
+    Head,
+    Idle,
+}
+
 impl Progress {
     /// Bytes came in: between two requests they begin a head.
     fn bytes_read(&self) {
@@ -184,16 +201,21 @@ impl Progress {
         self.0.store((now & !PHASE) | phase, Ordering::Relaxed);
     }
 
-    /// Returns when one head has been on its way for `max` or more, at most twice that.
-    async fn slow_head(&self, max: Duration) {
+    /// Returns when one head has been on its way for `max` or more, at most twice that; or when nothing has come for as long and
+    /// others wait for the place.
+    async fn stuck(&self, max: Duration, crowded: &AtomicBool) -> Stuck {
         let mut ticks = interval(max);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut before = None;
         loop {
             ticks.tick().await;
             let now = self.0.load(Ordering::Relaxed);
-            if now & PHASE == HEAD && before == Some(now) {
-                return;
+            if before == Some(now) {
+                match now & PHASE {
+                    HEAD => return Stuck::Head,
+                    IDLE if crowded.load(Ordering::Relaxed) => return Stuck::Idle,
+                    _ => {}
+                }
             }
             before = Some(now);
         }

@@ -1,6 +1,8 @@
 //! Input that no correct sender writes, over raw sockets: each is answered, nothing of it is stored, and the next request of somebody
 //! else is served.
 
+use std::time::Duration;
+
 use frontstream::receive::Settings;
 use reqwest::header::{HeaderName, HeaderValue};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -8,17 +10,17 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::slow::read_answer;
 use super::support::{self, Edge, PATIENCE, application, fixture};
 
 const TAG_ADDED: &str = "application/tag_added.json";
 
-/// Sends bytes, ends the sending side, and returns what comes back until the connection ends.
+/// Sends bytes and returns what comes back until the receiver ends the connection.
 async fn exchange(edge: &Edge, request: &[u8]) -> String {
     let talk = async {
         let mut stream = TcpStream::connect(edge.address).await.unwrap();
         // Whoever is refused in mid-sentence may find the connection closed.
         let _ = stream.write_all(request).await;
-        let _ = stream.shutdown().await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
         String::from_utf8_lossy(&answer).into_owned()
@@ -31,9 +33,13 @@ type Expected = (u16, bool);
 
 const STORED: Expected = (200, true);
 const REFUSED: Expected = (400, false);
+/// It never comes to its end.
+const SLOW: Expected = (408, false);
 
 /// A genuine webhook, to be framed in ways that it should not be.
 struct Genuine {
+    /// Asks for the end of the connection, unless it is empty.
+    connection: &'static str,
     headers: String,
     body: String,
     length: usize,
@@ -49,9 +55,18 @@ impl Genuine {
         let line =
             |(name, value): (&HeaderName, &HeaderValue)| format!("{name}: {}\r\n", value.to_str().unwrap());
         Self {
+            connection: "connection: close\r\n",
             headers: signed.iter().map(line).collect(),
             length: body.len(),
             body: String::from_utf8(body).unwrap(),
+        }
+    }
+
+    /// The same on a connection that is kept.
+    fn keeping(self) -> Self {
+        Self {
+            connection: "",
+            ..self
         }
     }
 
@@ -80,7 +95,11 @@ impl Genuine {
     }
 
     fn to(&self, line: &str, lines: &str, body: &str) -> Vec<u8> {
-        format!("{line}\r\nhost: front\r\n{}{lines}\r\n{body}", self.headers).into_bytes()
+        format!(
+            "{line}\r\nhost: front\r\n{}{}{lines}\r\n{body}",
+            self.connection, self.headers
+        )
+        .into_bytes()
     }
 }
 
@@ -90,6 +109,7 @@ const POST: &str = "POST /api/webhooks/front HTTP/1.1";
 async fn hold(cases: impl IntoIterator<Item = (&str, Vec<u8>, Expected)>) {
     let settings = Settings {
         seen_events_max: 0,
+        body_timeout: Duration::from_millis(200),
         ..support::settings()
     };
     let (edge, log) = Edge::storing(settings).await;
@@ -144,7 +164,7 @@ async fn no_request_has_two_ends() {
         (
             "a length that is too long",
             it.with("content-length: 99999\r\n"),
-            REFUSED,
+            SLOW,
         ),
     ])
     .await;
@@ -200,11 +220,7 @@ async fn no_line_and_no_chunk_is_read_in_two_ways() {
             it.in_chunks("-1\r\n$\r\n0\r\n\r\n"),
             REFUSED,
         ),
-        (
-            "a last chunk that is missing",
-            it.in_chunks("#\r\n$\r\n"),
-            REFUSED,
-        ),
+        ("a last chunk that is missing", it.in_chunks("#\r\n$\r\n"), SLOW),
         (
             "a chunk with an extension",
             it.in_chunks("#;a=b\r\n$\r\n0\r\n\r\n"),
@@ -222,7 +238,7 @@ async fn no_line_and_no_chunk_is_read_in_two_ways() {
 /// What stands behind the chunks is not taken for a request of its own.
 #[tokio::test]
 async fn a_length_beside_chunks_ends_the_connection() {
-    let it = Genuine::new();
+    let it = Genuine::new().keeping();
     let (edge, _log) = Edge::storing(support::settings()).await;
     for lines in [
         "content-length: $\r\ntransfer-encoding: chunked\r\n",
@@ -298,7 +314,6 @@ async fn only_one_form_of_the_path_is_the_webhooks() {
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
             REFUSED,
         ),
-        ("nothing", Vec::new(), (0, false)),
     ])
     .await;
 }
@@ -413,6 +428,35 @@ async fn bodies_that_no_json_library_wrote() {
             }
         }
     }
+}
+
+/// Beyond the bound others wait, and of those who only hold a connection some lose it to them; not before.
+#[tokio::test]
+async fn an_idle_connection_gives_way_to_one_that_waits() {
+    let settings = Settings {
+        requests_in_flight_max: 2,
+        body_timeout: Duration::from_millis(50),
+        ..support::settings()
+    };
+    let (edge, _log) = Edge::storing(settings).await;
+    let good = Genuine::new().with("content-length: $\r\n");
+    let kept = Genuine::new().keeping().with("content-length: $\r\n");
+    let mut idle = Vec::new();
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(edge.address).await.unwrap();
+        stream.write_all(&kept).await.unwrap();
+        read_answer(&mut stream).await;
+        idle.push(stream);
+    }
+    // Longer than it would take if one waited.
+    for stream in &mut idle {
+        let ended = timeout(Duration::from_millis(100), stream.read_u8()).await;
+        assert!(ended.is_err(), "nobody waits: {ended:?}");
+    }
+    let answer = exchange(&edge, &good).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+    edge.wait_until("one has given way", |edge| edge.metric("connections", &[]) < 4.0)
+        .await;
 }
 
 /// Those who only hold a connection keep nobody from being served.
