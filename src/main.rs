@@ -38,6 +38,9 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Topics { action } => {
             operate::topics::run(&start(&global, Purpose::Tool)?, action, global.json)
         }
+        Command::Secrets { action } => {
+            operate::secrets::run(&start(&global, Purpose::Send)?, &action, global.json)
+        }
         Command::Lag(args) => operate::lag::run(&start(&global, Purpose::Tool)?, &args, global.json),
         Command::Audit(args) => operate::audit::run(&start(&global, Purpose::Tool)?, &args, global.json),
         Command::Config { action } => {

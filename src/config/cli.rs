@@ -128,6 +128,16 @@ pub enum Command {
         #[command(subcommand)]
         action: ConfigAction,
     },
+    /// Looks at Front's secrets.
+    #[command(
+        after_help = "Example:\n  frontstream secrets check body.json --header 'X-Front-Signature: …' \\\n    \
+        --header 'X-Front-Request-Timestamp: …'"
+    )]
+    Secrets {
+        /// Which of them.
+        #[command(subcommand)]
+        action: SecretsAction,
+    },
     /// Shows how far the processor is behind, per partition.
     #[command(
         after_help = "Example:\n  frontstream lag --max 1000    exit code 1 when any partition is further behind"
@@ -329,6 +339,30 @@ impl Role {
         };
         !key.starts_with(others)
     }
+}
+
+/// What to do with Front's secrets.
+#[derive(Clone, Debug, Subcommand)]
+pub enum SecretsAction {
+    /// Says which configured secret signed a request that was captured; posts nothing. Exit code 1 when none did.
+    ///
+    /// The time of the request does not matter here: it is as if it had just come.
+    #[command(
+        after_help = "Example:\n  frontstream secrets check body.json --header 'X-Front-Signature: …' \\\n    \
+        --header 'X-Front-Request-Timestamp: …'"
+    )]
+    Check(SecretsCheck),
+}
+
+/// Arguments of `secrets check`.
+#[derive(Clone, Debug, Args)]
+pub struct SecretsCheck {
+    /// The body, byte for byte as it was sent; - for standard input.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub body: PathBuf,
+    /// A header of the request; repeated for each. Those that do not matter may stand there too.
+    #[arg(long, short = 'H', value_name = "NAME: VALUE", value_hint = ValueHint::Other)]
+    pub header: Vec<String>,
 }
 
 /// Arguments of `lag`.

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod config;
 pub mod lag;
+pub mod secrets;
 pub mod send;
 pub mod tail;
 pub mod topics;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::coalesce::{ChunkLimits, DedupeHorizon, Limits};
-use crate::config::{self, ForwardedHeader, GroupProtocol, NamedSecret, PayloadKept};
+use crate::config::{self, ForwardedHeader, GroupProtocol, PayloadKept};
 use crate::model::TenantId;
+use crate::operate::secrets;
 use crate::wire::{self, event_v1, headers};
 use crate::{consume, produce, receive, registry};
 
@@ -88,12 +89,7 @@ pub fn receiver(settings: &config::Settings) -> receiver::Settings {
             },
         },
         address_rate: rate(own.address_rate, own.address_burst),
-        signature: receive::signature::Settings {
-            window: own.application.window,
-            application: secrets(&own.application.secrets),
-            rule: secrets(&own.rule_secrets),
-            relay: secrets(&own.relay_secrets),
-        },
+        signature: secrets::schemes(own),
         default_tenant: TenantId::new(own.default_tenant.as_str())
             .expect("the settings refuse an empty tenant"),
         retention: match own.payload {
@@ -131,14 +127,6 @@ fn rate(per_second: u32, burst: u32) -> Option<receive::rate::Rate> {
         per_second: per_second.try_into().ok()?,
         burst: burst.try_into().ok()?,
     })
-}
-
-fn secrets(named: &[NamedSecret]) -> Vec<receive::signature::Secret> {
-    let made = named
-        .iter()
-        .map(|secret| receive::signature::Secret::new(secret.name.as_str(), secret.value.expose()));
-    made.map(|secret| secret.expect("the settings refuse an empty secret"))
-        .collect()
 }
 
 /// Returns how events become records.

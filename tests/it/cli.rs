@@ -6,7 +6,7 @@ use frontstream::config::cli::Cli;
 use frontstream::lifecycle::Exit;
 
 /// Every command with its subcommands, as it is typed.
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 16] = [
     &["receiver"],
     &["processor"],
     &["dev"],
@@ -18,6 +18,8 @@ const COMMANDS: [&[&str]; 14] = [
     &["config"],
     &["config", "check"],
     &["config", "show"],
+    &["secrets"],
+    &["secrets", "check"],
     &["lag"],
     &["audit"],
     &[],
@@ -284,4 +286,89 @@ fn a_reader_that_has_enough_is_no_error() {
     let output = show.wait_with_output().unwrap();
     assert_eq!(stderr(&output), "");
     assert_eq!(output.status.code(), Some(0));
+}
+
+/// The vectors of Front's two kinds of webhooks, against named secrets.
+#[test]
+fn secrets_check_says_which_secret_signed() {
+    let vectors: serde_json::Value =
+        serde_json::from_str(include_str!("../data/front/signatures.json")).unwrap();
+    let mut checked = 0;
+    for vector in vectors["vectors"].as_array().unwrap() {
+        let scheme = vector["scheme"].as_str().unwrap();
+        if vector["expect"] != "accept" || !["application", "rule"].contains(&scheme) {
+            continue;
+        }
+        let lists = [
+            "FRONTSTREAM_RECEIVER_APPLICATION_SECRETS",
+            "FRONTSTREAM_RECEIVER_RULE_SECRETS",
+        ];
+        let list = lists[usize::from(scheme == "rule")];
+        let file = format!("tests/data/front/{}", vector["body_file"].as_str().unwrap());
+        let headers: Vec<String> = vector["headers"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.as_str().unwrap()))
+            .collect();
+        let mut args = vec!["secrets", "check", "--json", &file];
+        for header in &headers {
+            args.extend(["--header", header]);
+        }
+        let key = vector["key"].as_str().unwrap();
+        let right = [
+            (list, "old=env:OLD,new=env:NEW"),
+            ("OLD", "another"),
+            ("NEW", key),
+        ];
+        let output = frontstream(&args, &right);
+        assert_eq!(output.status.code(), Some(0), "{vector}: {}", stderr(&output));
+        let said: serde_json::Value = serde_json::from_str(stdout(&output)).unwrap();
+        assert_eq!(
+            (&said["scheme"], &said["secret"]),
+            (&scheme.into(), &"new".into()),
+            "{vector}"
+        );
+
+        let wrong = [(list, "old=env:OLD"), ("OLD", "another")];
+        let output = frontstream(&args, &wrong);
+        assert_eq!(output.status.code(), Some(1), "{vector}");
+        let said: serde_json::Value = serde_json::from_str(stdout(&output)).unwrap();
+        assert_eq!(
+            (&said["verified"], &said["reason"]),
+            (&false.into(), &"wrong_signature".into())
+        );
+        checked += 1;
+    }
+    assert!(checked > 4, "only {checked} vectors");
+}
+
+#[test]
+fn secrets_check_says_what_is_missing() {
+    let body = "tests/data/front/application/tag_added.json";
+    let secrets = [
+        (
+            "FRONTSTREAM_RECEIVER_APPLICATION_SECRETS",
+            "a=env:APP,b=env:OTHER",
+        ),
+        ("APP", "one"),
+        ("OTHER", "two"),
+    ];
+    let digest = "X-Front-Signature: 47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+    let timestamp = "X-Front-Request-Timestamp: 1795001300500";
+    #[rustfmt::skip]
+    let cases: [(&[&str], i32, &str); 5] = [
+        (&[body], 1, "give the signature"),
+        (&[body, "-H", digest], 1, "no secret is configured; application webhooks also have X-Front-Request-Timestamp"),
+        (&[body, "-H", digest, "-H", timestamp], 1, "no secret of receiver.application makes this signature (tried: a, b)"),
+        (&["no/such/file", "-H", digest], 2, "no/such/file cannot be read"),
+        (&[body, "-H", "abc"], 2, "--header \"abc\" is no header"),
+    ];
+    for (args, code, words) in cases {
+        let args = [&["secrets", "check"], args].concat();
+        let output = frontstream(&args, &secrets);
+        let said = format!("{}{}", stdout(&output), stderr(&output));
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?}: {said}");
+    }
 }
