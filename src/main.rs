@@ -30,7 +30,12 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<Exit> {
     let Cli { global, command } = cli;
     match command {
-        Command::Receiver => host(start(&global, Purpose::Receiver)?, Role::Receiver),
+        Command::Receiver => {
+            let settings = start(&global, Purpose::Receiver)?;
+            let sources = global.sources(Environment::of_process());
+            let reread = move || config::load(&sources, Purpose::Receiver);
+            host(settings, Role::Receiver(Box::new(reread)))
+        }
         Command::Processor => host(start(&global, Purpose::Processor)?, Role::Processor),
         Command::Dev(args) => dev(&global, &args),
         Command::Send(args) => operate::send::run(&start(&global, Purpose::Send)?, &args, global.json),

@@ -22,12 +22,13 @@ use super::Settings;
 use super::answer::{Answer, Bound, Oversize, Part, Why};
 use super::body;
 use super::bounds::Bounded;
+use super::keys::Keys;
 use super::metrics::Metrics;
 use super::outlive::Outlive;
 use super::quiet::Quiet;
 use super::rate::Limiter;
 use super::seen::{Seen, Sight};
-use super::signature::{Header, Presented, Scheme, Verified, Verifier};
+use super::signature::{Header, Presented, Scheme, Verified};
 use crate::lifecycle::{Clock, Instant};
 use crate::model::{Event, Kind, TenantId};
 use crate::observe::Outage;
@@ -50,7 +51,7 @@ const TENANT_BYTES_MAX: usize = 128;
 /// What every request shares.
 pub(super) struct Edge {
     pub(super) settings: Settings,
-    pub(super) verifier: Verifier,
+    pub(super) keys: Keys,
     pub(super) addresses: Option<Limiter>,
     pub(super) producer: Handle,
     pub(super) clock: Clock,
@@ -168,7 +169,8 @@ async fn answer(edge: &Arc<Edge>, tenant: Option<&str>, request: Request) -> Res
         signature: header(&head.headers, SIGNATURE),
         timestamp: header(&head.headers, TIMESTAMP),
     };
-    let claim = edge
+    let keys = edge.keys.in_force();
+    let claim = keys
         .verifier
         .open(presented, received_at)
         .map_err(|refusal| edge.unauthorized(refusal, None, client))?;
@@ -180,7 +182,8 @@ async fn answer(edge: &Arc<Edge>, tenant: Option<&str>, request: Request) -> Res
     let verdict = claim.verify(&body);
     let took = started.elapsed();
     let verified = verdict.map_err(|refusal| edge.unauthorized(refusal, Some(took), client))?;
-    edge.metrics.checked(Ok(&verified), Some(took));
+    edge.metrics.took(took);
+    keys.count(&verified);
 
     if let (Scheme::Application, Some(challenge)) = (verified.scheme, head.headers.get(CHALLENGE)) {
         return edge.handshake(
@@ -260,7 +263,10 @@ impl Edge {
         took: Option<std::time::Duration>,
         client: IpAddr,
     ) -> Answer {
-        self.metrics.checked(Err(&refusal), took);
+        self.metrics.refused(&refusal);
+        if let Some(took) = took {
+            self.metrics.took(took);
+        }
         if let Some(left_out) = self.lines.unauthorized.due(self.clock.now()) {
             tracing::warn!(
                 scheme = refusal.scheme.map(Scheme::as_str),

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::answer::Answer;
-use super::signature::{Refusal, Scheme, Settings, Verified};
+use super::signature::{Refusal, Scheme};
 
 /// Counters, gauges and times of the receiver; cheap to clone.
 #[derive(Clone, Debug)]
@@ -14,8 +14,7 @@ pub(super) struct Metrics {
     requests: IntCounterVec,
     accepted: IntCounter,
     gone: IntCounter,
-    signature_checks: IntCounterVec,
-    verified: Vec<(Scheme, Box<str>, IntCounter)>,
+    pub(super) signature_checks: IntCounterVec,
     signature_check: Histogram,
     acknowledge: Histogram,
     pub(super) refused_body_bytes: IntCounter,
@@ -32,14 +31,13 @@ pub(super) struct Metrics {
 
 impl Metrics {
     /// Makes and registers them.
-    pub(super) fn new(registry: &Registry, signature: &Settings) -> Result<Self, prometheus::Error> {
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let requests = request_counters(registry)?;
         let signature_checks = signature_check_counters(registry)?;
         Ok(Self {
             accepted: requests.with_label_values(&["200", "accepted"]),
             gone: requests.with_label_values(&["none", "gone"]),
             requests,
-            verified: verified_counters(&signature_checks, signature),
             signature_checks,
             signature_check: histogram(
                 registry,
@@ -113,21 +111,14 @@ impl Metrics {
         self.gone.inc();
     }
 
-    pub(super) fn checked(&self, verdict: Result<&Verified<'_>, &Refusal>, took: Option<Duration>) {
-        if let Some(took) = took {
-            self.signature_check.observe(took.as_secs_f64());
-        }
-        match verdict {
-            Ok(verified) => {
-                let is_it = |one: &&(Scheme, Box<str>, IntCounter)| {
-                    one.0 == verified.scheme && *one.1 == *verified.secret
-                };
-                if let Some((_, _, counter)) = self.verified.iter().find(is_it) {
-                    counter.inc();
-                }
-            }
-            Err(refusal) => self.signature_checks.with_label_values(&labels_of(refusal)).inc(),
-        }
+    /// Counts a signature that is not good.
+    pub(super) fn refused(&self, refusal: &Refusal) {
+        self.signature_checks.with_label_values(&labels_of(refusal)).inc();
+    }
+
+    /// Notes how long a body was hashed.
+    pub(super) fn took(&self, took: Duration) {
+        self.signature_check.observe(took.as_secs_f64());
     }
 }
 
@@ -160,24 +151,6 @@ fn signature_check_counters(registry: &Registry) -> Result<IntCounterVec, promet
 fn labels_of(refusal: &Refusal) -> [&'static str; 3] {
     let scheme = refusal.scheme.map_or("none", Scheme::as_str);
     [scheme, "none", refusal.reason.as_str()]
-}
-
-/// Looks the counters of good signatures up once: they are on every good request's way.
-fn verified_counters(checks: &IntCounterVec, settings: &Settings) -> Vec<(Scheme, Box<str>, IntCounter)> {
-    let schemes = [
-        (Scheme::Application, &settings.application),
-        (Scheme::Rule, &settings.rule),
-        (Scheme::Relay, &settings.relay),
-    ];
-    let secrets = schemes
-        .into_iter()
-        .flat_map(|(scheme, secrets)| secrets.iter().map(move |secret| (scheme, secret.name())));
-    secrets
-        .map(|(scheme, name)| {
-            let counter = checks.with_label_values(&[scheme.as_str(), name, "accept"]);
-            (scheme, name.into(), counter)
-        })
-        .collect()
 }
 
 fn name(name: &str) -> String {

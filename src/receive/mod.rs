@@ -9,6 +9,7 @@ mod answer;
 mod body;
 mod bounds;
 mod handler;
+mod keys;
 mod metrics;
 mod outlive;
 mod quiet;
@@ -31,10 +32,10 @@ use crate::produce::Handle;
 pub use crate::validate::Retention;
 use bounds::Bounded;
 use handler::Edge;
+pub use keys::Keys;
 use metrics::Metrics;
 use rate::Limiter;
 use seen::Seen;
-use signature::Verifier;
 
 /// What the receiver accepts, and how much of it at a time.
 #[derive(Clone, Debug)]
@@ -134,13 +135,13 @@ impl Receiver {
         clock: Clock,
         registry: &prometheus::Registry,
     ) -> Result<Self, Error> {
-        let metrics = Metrics::new(registry, &settings.signature)?;
+        let metrics = Metrics::new(registry)?;
         let address = listener.local_addr().map_err(|source| Error::Bind {
             address: settings.listen,
             source,
         })?;
         let edge = Arc::new(Edge {
-            verifier: Verifier::new(&settings.signature),
+            keys: Keys::new(settings.signature.clone(), metrics.signature_checks.clone()),
             addresses: settings.address_rate.map(|rate| Limiter::new(rate, &clock)),
             seen: Seen::new(
                 settings.seen_events_max,
@@ -169,6 +170,11 @@ impl Receiver {
     /// Returns the address, with the port that the system chose if none was given.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the secrets in force, to be replaced.
+    pub fn keys(&self) -> Keys {
+        self.edge.keys.clone()
     }
 
     /// Serves until `stop`; then accepts nothing more and lets what is in flight end, at most for `drain`.

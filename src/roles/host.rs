@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::receiver::Receiver;
+use super::reload::{Reload, Reread};
 use super::start::find_schemas;
 use super::{Surroundings, connect, processor};
 use crate::config::Settings;
@@ -15,10 +16,9 @@ use crate::wire::event_v1;
 use crate::{admin, observe};
 
 /// Which role a process has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// HTTP in.
-    Receiver,
+    /// HTTP in; how its settings are read again for other secrets.
+    Receiver(Reread),
     /// Refreshes out.
     Processor,
 }
@@ -50,17 +50,21 @@ pub async fn host(settings: Settings, role: Role) -> anyhow::Result<()> {
         metrics,
     };
     let ended = match role {
-        Role::Receiver => receive(&settings, None, around).await,
+        Role::Receiver(reread) => {
+            let reload = Reload::new(reread).context("handling signals")?;
+            receive(&settings, None, Some(reload), around).await
+        }
         Role::Processor => processor::run(connect::processor(&settings, &unique()), around).await,
     };
     admin_stop.cancel();
     ended
 }
 
-/// Registers the schema, binds the receiver, unless `listener` is given, and runs it.
+/// Registers the schema, binds the receiver, unless `listener` is given, and runs it; `reload` is for secrets that change.
 pub(super) async fn receive(
     settings: &Settings,
     listener: Option<TcpListener>,
+    reload: Option<Reload>,
     around: Surroundings,
 ) -> anyhow::Result<()> {
     let gate = around.readiness.gate("schemas");
@@ -77,6 +81,10 @@ pub(super) async fn receive(
         Some(listener) => Receiver::on(listener, own, encoding, around.clock, metrics),
     }?;
     gate.ready();
+    let mut beside = JoinSet::new();
+    if let Some(reload) = reload {
+        beside.spawn(reload.watch(receiver.keys()));
+    }
     receiver.run(&around.readiness, around.stop).await
 }
 

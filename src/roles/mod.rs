@@ -5,6 +5,7 @@ pub mod dev;
 pub mod host;
 pub mod processor;
 pub mod receiver;
+pub mod reload;
 
 mod start;
 

@@ -80,6 +80,11 @@ impl Receiver {
         })
     }
 
+    /// Returns the secrets in force, to be replaced.
+    pub fn keys(&self) -> receive::Keys {
+        self.server.keys()
+    }
+
     /// Returns the address it is bound to.
     pub fn address(&self) -> SocketAddr {
         self.server.address()

@@ -106,7 +106,7 @@ impl Run {
         let processing = around(&self.stop_processor, &self.ready[1]);
         let settings = self.settings.clone();
         self.roles.spawn(async move {
-            let ended = host::receive(&settings, Some(listener), receiving).await;
+            let ended = host::receive(&settings, Some(listener), None, receiving).await;
             ("receiver", ended)
         });
         let settings = connect::processor(&self.settings, &host::unique());

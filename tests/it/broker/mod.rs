@@ -6,6 +6,7 @@ mod faults;
 mod load;
 mod records;
 mod replay;
+mod secrets;
 mod whole_path;
 
 use crate::support::process::Env;
