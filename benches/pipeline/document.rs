@@ -1,5 +1,6 @@
 //! The measured table of `docs/performance.md`, written from the figures of the last run.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -9,7 +10,7 @@ use crate::figures::{self, HEAD, Line};
 const BEGIN: &str = "<!-- measured: begin; written by scripts/bench --document -->";
 const END: &str = "<!-- measured: end -->";
 
-/// Replaces what stands between the two marks.
+/// Replaces what stands between the two marks; sections that the last run left out stay, with the time at which they were measured.
 pub(crate) fn write() -> anyhow::Result<bool> {
     let source = figures::path();
     let lines = std::fs::read_to_string(&source)
@@ -24,14 +25,46 @@ pub(crate) fn write() -> anyhow::Result<bool> {
     else {
         bail!("{} lacks the marks {BEGIN} and {END}", path.display());
     };
-    if !rest.contains(END) {
+    let Some((earlier, _)) = rest.split_once(END) else {
         bail!("the marks of {} are the wrong way round", path.display());
-    }
-    let measured = markdown(&lines)?;
-    std::fs::write(&path, format!("{before}{BEGIN}\n\n{measured}\n{END}{after}"))
-        .with_context(|| format!("writing {}", path.display()))?;
+    };
+    let (kept, measured) = (without(earlier, &sections(&lines)), markdown(&lines)?);
+    std::fs::write(
+        &path,
+        format!("{before}{BEGIN}\n\n{kept}{measured}\n{END}{after}"),
+    )
+    .with_context(|| format!("writing {}", path.display()))?;
     println!("wrote {}", path.display());
     Ok(true)
+}
+
+fn sections(lines: &[Line]) -> BTreeSet<&str> {
+    let of_line = |line| match line {
+        &Line::Run { .. } => None,
+        Line::Failed { section, .. } => Some(section.as_str()),
+        Line::Figure(figure) => Some(figure.section.as_str()),
+    };
+    lines.iter().filter_map(of_line).collect()
+}
+
+/// Returns what was written earlier without these sections, and without the times of which nothing is left.
+fn without(earlier: &str, sections: &BTreeSet<&str>) -> String {
+    let (mut kept, mut measured, mut keeps) = (String::new(), "", false);
+    for line in earlier.lines() {
+        if line.starts_with("Measured ") {
+            (measured, keeps) = (line, false);
+        } else if let Some(section) = line.strip_prefix("### ") {
+            keeps = !sections.contains(section);
+            if keeps && !measured.is_empty() {
+                kept.push_str(&format!("{measured}\n\n"));
+                measured = "";
+            }
+        }
+        if keeps {
+            kept.push_str(&format!("{line}\n"));
+        }
+    }
+    kept
 }
 
 fn markdown(lines: &[Line]) -> anyhow::Result<String> {
