@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use frontstream::config::cli::{self, Cli, Command, Global};
@@ -34,7 +35,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             let settings = start(&global, Purpose::Receiver)?;
             let sources = global.sources(Environment::of_process());
             let reread = move || config::load(&sources, Purpose::Receiver);
-            host(settings, Role::Receiver(Box::new(reread)))
+            host(settings, Role::Receiver(Arc::new(reread)))
         }
         Command::Processor => host(start(&global, Purpose::Processor)?, Role::Processor),
         Command::Dev(args) => dev(&global, &args),

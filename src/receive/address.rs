@@ -30,28 +30,32 @@ pub enum Forwarded {
 const HOPS_MAX: usize = 16;
 
 impl Settings {
-    /// Says whether a request of `client` is taken.
-    pub fn is_allowed(&self, client: IpAddr) -> bool {
-        self.allowed.is_empty() || contains(&self.allowed, client)
+    /// Says whether a request of `client` is taken. What a proxy of ours wrote and cannot be read may have been anybody's.
+    pub fn is_allowed(&self, client: Result<IpAddr, IpAddr>) -> bool {
+        self.allowed.is_empty() || client.is_ok_and(|client| contains(&self.allowed, client))
     }
 
     /// Returns the address that a request is from: that of the connection, unless it is a proxy of ours; then what this says,
     /// and so on from the right to the left, up to the first that is none of ours. Whatever stands left of that the sender wrote.
     ///
-    /// Where a proxy says nothing that can be read, the address is the proxy's own: it is what is known for certain.
-    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    /// Where a proxy says nothing, it is the sender.
+    ///
+    /// # Errors
+    ///
+    /// A proxy says something that cannot be read: its own address, which is what is known for certain.
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Result<IpAddr, IpAddr> {
         let mut nearest = peer.to_canonical();
         if !contains(&self.proxies, nearest) {
-            return nearest;
+            return Ok(nearest);
         }
         for hop in self.header.hops(headers).take(HOPS_MAX) {
-            let Some(address) = hop else { break };
+            let address = hop.ok_or(nearest)?;
             nearest = address;
             if !contains(&self.proxies, nearest) {
                 break;
             }
         }
-        nearest
+        Ok(nearest)
     }
 }
 
@@ -68,18 +72,14 @@ impl Forwarded {
             Self::Standard => axum::http::header::FORWARDED,
         };
         let lines: Vec<_> = headers.get_all(name).iter().rev().collect();
-        lines.into_iter().flat_map(move |line| {
-            let Ok(line) = line.to_str() else {
-                return vec![None];
-            };
-            match self {
-                Self::XForwardedFor => line
-                    .rsplit(',')
-                    .take(HOPS_MAX)
-                    .map(|hop| node(hop.trim()))
-                    .collect(),
-                Self::Standard => standard(line),
+        lines.into_iter().flat_map(move |line| match self {
+            // Each element alone: what the sender wrote before it must not spoil what the proxy wrote.
+            Self::XForwardedFor => {
+                let elements = line.as_bytes().rsplit(|byte| *byte == b',').take(HOPS_MAX);
+                let text = elements.map(|element| std::str::from_utf8(element).ok());
+                text.map(|text| node(text?.trim())).collect()
             }
+            Self::Standard => line.to_str().map_or_else(|_| vec![None], standard),
         })
     }
 }
@@ -215,13 +215,14 @@ mod tests {
         }
         settings(header)
             .client(peer.parse().unwrap(), &headers)
+            .unwrap_or_else(|proxy| proxy)
             .to_string()
     }
 
     #[test]
     fn only_what_proxies_of_ours_say_is_believed_and_only_from_the_right() {
         #[rustfmt::skip]
-        let cases: [(&str, &[&str], &str); 16] = [
+        let cases: [(&str, &[&str], &str); 17] = [
             // From nobody of ours: whatever it says.
             ("203.0.113.7", &["198.51.100.1"], "203.0.113.7"),
             ("::ffff:203.0.113.7", &["198.51.100.1"], "203.0.113.7"),
@@ -242,6 +243,8 @@ mod tests {
             (PROXY, &["198.51.100.1, unknown"], PROXY),
             (PROXY, &["198.51.100.1, unknown, 10.9.9.9"], "10.9.9.9"),
             (PROXY, &["198.51.100.1,"], PROXY),
+            // What the sender wrote before it spoils nothing.
+            (PROXY, &["\u{ff}, 198.51.100.1"], "198.51.100.1"),
         ];
         for (peer, lines, expected) in cases {
             assert_eq!(
@@ -292,7 +295,7 @@ mod tests {
     #[test]
     fn networks_that_are_listed_may_send() {
         let mut settings = Settings::default();
-        let address = |text: &str| text.parse().unwrap();
+        let address = |text: &str| Ok(text.parse().unwrap());
         assert!(settings.is_allowed(address("203.0.113.7")), "no list, no limit");
         settings.allowed = vec![
             "203.0.113.0/24".parse().unwrap(),
@@ -302,6 +305,11 @@ mod tests {
         assert!(settings.is_allowed(address("2001:db8:1::1")));
         assert!(!settings.is_allowed(address("203.0.114.7")));
         assert!(!settings.is_allowed(address("2001:db9::1")));
+        let unreadable = Err("203.0.113.7".parse().unwrap());
+        assert!(
+            !settings.is_allowed(unreadable),
+            "a proxy in the list vouches for nobody"
+        );
     }
 
     proptest! {

@@ -235,9 +235,13 @@ impl IntoResponse for Answer {
             Self::Limited(wait) => {
                 let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 headers.insert(RETRY_AFTER, seconds.max(1).into());
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             // What is left of the body is not read, so the connection ends: its sender should know.
-            Self::TooLarge(Oversize::Announced | Oversize::Read) | Self::Slow(_) => {
+            Self::TooLarge(Oversize::Announced | Oversize::Read)
+            | Self::Slow(_)
+            | Self::Encoded
+            | Self::Forbidden => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Self::Accepted { .. }
@@ -247,8 +251,6 @@ impl IntoResponse for Answer {
             | Self::BadChallenge
             | Self::Rejected(_)
             | Self::BrokenBody
-            | Self::Encoded
-            | Self::Forbidden
             | Self::Unauthorized(_)
             | Self::NotFound
             | Self::TooLarge(Oversize::Record)

@@ -112,12 +112,18 @@ async fn receive_for_tenant(State(edge): State<Arc<Edge>>, request: Request) -> 
     respond(&edge, answer(&edge, tenant.as_deref(), request)).await
 }
 
-async fn not_found(State(edge): State<Arc<Edge>>) -> Response {
-    respond(&edge, std::future::ready(Ok(Answer::NotFound))).await
+async fn not_found(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    let admitted = edge.admit(&request.into_parts().0);
+    respond(&edge, std::future::ready(admitted.map(|_| Answer::NotFound))).await
 }
 
-async fn method_not_allowed(State(edge): State<Arc<Edge>>) -> Response {
-    respond(&edge, std::future::ready(Ok(Answer::MethodNotAllowed))).await
+async fn method_not_allowed(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    let admitted = edge.admit(&request.into_parts().0);
+    respond(
+        &edge,
+        std::future::ready(admitted.map(|_| Answer::MethodNotAllowed)),
+    )
+    .await
 }
 
 /// Runs a request's work to its answer, whatever happens on the way, and counts it.
@@ -148,12 +154,11 @@ impl Drop for Gone<'_> {
 }
 
 async fn answer(edge: &Arc<Edge>, tenant: Option<&str>, request: Request) -> Result<Answer, Answer> {
+    let (head, body) = request.into_parts();
+    let client = edge.admit(&head)?;
     let url_tenant = tenant.map(url_tenant).transpose()?;
     let max = edge.settings.body_bytes_max;
-    let (head, body) = request.into_parts();
-    let client = edge.client(&head)?;
     body::check_announced(&body, max, &edge.metrics)?;
-    edge.take_turn(client)?;
     if head
         .headers
         .get_all(CONTENT_ENCODING)
@@ -216,14 +221,22 @@ async fn answer(edge: &Arc<Edge>, tenant: Option<&str>, request: Request) -> Res
 }
 
 impl Edge {
-    /// Finds out whose request it is; refuses those of networks that are not listed.
+    /// Finds out whose request it is, before anything else is looked at; refuses those of networks that are not listed, and those
+    /// of an address that sends too many.
+    fn admit(&self, head: &Parts) -> Result<IpAddr, Answer> {
+        let client = self.client(head)?;
+        self.take_turn(client)?;
+        Ok(client)
+    }
+
     fn client(&self, head: &Parts) -> Result<IpAddr, Answer> {
         let Peer(peer) = head
             .extensions
             .get()
             .expect("its connection puts the address beside each request");
-        let client = self.settings.address.client(peer.ip(), &head.headers);
-        if self.settings.address.is_allowed(client) {
+        let said = self.settings.address.client(peer.ip(), &head.headers);
+        let client = said.unwrap_or_else(|proxy| proxy);
+        if self.settings.address.is_allowed(said) {
             return Ok(client);
         }
         if let Some(left_out) = self.lines.forbidden.due(self.clock.now()) {

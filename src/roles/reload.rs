@@ -1,8 +1,10 @@
 //! Secrets that change while a receiver runs: read again on SIGHUP, and whenever what they are read from has changed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::config::{Report, Settings};
@@ -11,7 +13,7 @@ use crate::receive::Keys;
 use crate::receive::signature;
 
 /// Reads the settings again, from where they were read at the start.
-pub type Reread = Box<dyn Fn() -> Result<Settings, Report> + Send>;
+pub type Reread = Arc<dyn Fn() -> Result<Settings, Report> + Send + Sync>;
 
 /// How often it is looked whether anything has changed: there is no event that tells of every way in which files are replaced.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -44,8 +46,13 @@ impl Reload {
                 _ = self.hangup.recv() => true,
                 () = sleep(LOOK_EVERY) => false,
             };
-            let read = (self.reread)().map(|settings| schemes(&settings.receiver));
-            watch.look(read.map_err(|report| report.to_string()), is_asked);
+            // Files may be far away: not on a thread that serves requests.
+            let reread = Arc::clone(&self.reread);
+            let read = match spawn_blocking(move || reread()).await {
+                Ok(read) => read.map_err(|report| report.to_string()),
+                Err(panic) => Err(panic.to_string()),
+            };
+            watch.look(read.map(|settings| schemes(&settings.receiver)), is_asked);
         }
     }
 }
@@ -71,6 +78,11 @@ impl Watch {
         let read = match read {
             Ok(read) => read,
             Err(report) => return self.keep(report, is_asked),
+        };
+        // Secrets alone are replaced.
+        let read = signature::Settings {
+            window: self.keys.settings().window,
+            ..read
         };
         self.said = None;
         if read == self.keys.settings() {
@@ -128,9 +140,16 @@ mod tests {
     #[test]
     fn others_are_taken_when_they_are_read_twice_or_asked_for() {
         let read = |names: &[&str]| Ok(secrets(names));
+        let another_window = |names: &[&str]| {
+            Ok(signature::Settings {
+                window: Duration::from_secs(1),
+                ..secrets(names)
+            })
+        };
         let broken = || Err("1 mistake".to_owned());
         let steps = [
             (read(&["a"]), false, "a"),
+            (another_window(&["a"]), true, "a"),
             (read(&["b"]), false, "a"),
             (read(&["c"]), false, "a"),
             (read(&["c"]), false, "c"),
@@ -147,6 +166,7 @@ mod tests {
             watch.look(read, is_asked);
             let now = watch.keys.settings();
             assert_eq!(names(&now.application), [expected], "step {at}");
+            assert_eq!(now.window, Duration::from_secs(300), "step {at}");
         }
     }
 }

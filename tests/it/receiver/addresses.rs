@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use frontstream::receive::rate::Rate;
 use frontstream::receive::{Settings, address};
+use reqwest::Method;
 use reqwest::header::HeaderMap;
 
 use super::support::{self, Edge, application, fixture, headers};
@@ -51,7 +52,15 @@ async fn a_network_that_is_not_listed_is_refused_whatever_it_sends() {
     }
     let large = vec![b' '; max + 1];
     edge.post(headers(&[]), large).await.is(403, FORBIDDEN);
-    assert_eq!(edge.answered("403", "address"), 5.0);
+    for (method, path) in [
+        (Method::GET, "/"),
+        (Method::GET, "/api/webhooks/front"),
+        (Method::POST, "/x"),
+    ] {
+        let (signed, _) = through("198.51.100.1");
+        edge.send(method, path, signed, "").await.is(403, FORBIDDEN);
+    }
+    assert_eq!(edge.answered("403", "address"), 8.0);
     assert_eq!(log.take(), []);
     let (signed, body) = through("198.51.100.1, 203.0.113.7");
     edge.post(signed, body).await.is(200, ACCEPTED);
