@@ -1,4 +1,4 @@
-//! HTTP in: route, limits, raw body, signature, acknowledgement.
+//! HTTP in: who may send, route, limits, raw body, signature, acknowledgement.
 //!
 //! Answers 200 only for what is durable, whatever the doubt asks for a retry, and tells a sender that is not
 //! authentic nothing but that. Never reads an event's meaning (`validate`) and never writes to the log
